@@ -1,0 +1,148 @@
+"""The one kind of head model: linear identity and expression, joints, linear blend skinning.
+
+`head`, `flame` and `ict` are all of this class; they differ in where the arrays come from.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from avatar3d.geometry.rotation import rotvec_to_matrix
+from avatar3d.geometry.transform import posed_rest_transforms
+from avatar3d.ops import skin
+from avatar3d.typing import Backend, typed
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandmarkEmbedding:
+    """Where the points of a landmark scheme lie on a model's surface."""
+
+    faces: Int[Tensor, "n"]
+    weights: Float[Tensor, "n 3"]
+    """Barycentric coordinates."""
+    residual: Float[Tensor, "n"]
+    """Reprojection error of every landmark when the embedding was computed, as a fraction of the inter-ocular
+    distance; infinite for a landmark that the model does not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posed:
+    """A model's surface and joints for a batch of coefficients, in model space, metres."""
+
+    vertices: Float[Tensor, "b v 3"]
+    joints: Float[Tensor, "b j 3"]
+    rest: Float[Tensor, "b v 3"]
+    """Vertices before skinning: identity and expression only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearModel:
+    """Buffers of a linear model. Identity coefficients have a unit Gaussian prior."""
+
+    name: str
+    licence: str
+    template: Float[Tensor, "v 3"]
+    identity_basis: Float[Tensor, "k v 3"]
+    expression_basis: Float[Tensor, "e v 3"]
+    expression_names: tuple[str, ...]
+    """ARKit names where the model has them, else expression_000, ..."""
+    expression_scale: Float[Tensor, "k"] | None = None
+    """Expression displacements are multiplied by 1 + expression_scale . identity (head size)."""
+    faces: Int[Tensor, "f 3"]
+    uvs: Float[Tensor, "u 2"]
+    uv_faces: Int[Tensor, "f 3"]
+    joint_names: tuple[str, ...]
+    joint_parents: tuple[int, ...]
+    joint_template: Float[Tensor, "j 3"]
+    joint_identity_basis: Float[Tensor, "k j 3"]
+    joint_expression_basis: Float[Tensor, "e j 3"] | None = None
+    pose_basis: Float[Tensor, "p v 3"] | None = None
+    """Pose correctives on the rotation matrices (minus identity) of all joints but the first, p = 9 (j - 1)."""
+    skinning_weights: Float[Tensor, "v j"]
+    regions: dict[str, Bool[Tensor, "v"]] = field(default_factory=dict)
+    mirror: Int[Tensor, "v"] | None = None
+    """Index of every vertex's mirror image."""
+    landmarks: dict[str, LandmarkEmbedding] = field(default_factory=dict)
+    """By scheme: "mediapipe478", "ibug68"."""
+    provenance: dict = field(default_factory=dict)
+
+    def joint_index(self, name: str) -> int:
+        """Index of a joint by name.
+
+        Raises:
+            ValueError: the model has no such joint.
+        """
+        if name not in self.joint_names:
+            raise ValueError(f"{self.name} has no joint {name!r}; it has {', '.join(self.joint_names)}.")
+        return self.joint_names.index(name)
+
+    @typed
+    def rest_vertices(
+        self, identity: Float[Tensor, "b k"], expression: Float[Tensor, "b e"] | None = None
+    ) -> Float[Tensor, "b v 3"]:
+        """Vertices of identities and expressions in the rest pose. Fewer coefficients than the model has are padded."""
+        k, v = identity.shape[1], self.template.shape[0]
+        basis = self.identity_basis[:k].reshape(k, v * 3)
+        flat = torch.addmm(self.template.reshape(1, -1).to(identity), identity, basis.to(identity))
+        if expression is not None:
+            e = expression.shape[1]
+            scaled = expression * self.scale(identity)[:, None]
+            flat = flat.addmm(scaled, self.expression_basis[:e].reshape(e, v * 3).to(identity))
+        return flat.view(-1, v, 3)
+
+    @typed
+    def scale(self, identity: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
+        """Factor on expression displacements: the head's size relative to the mean."""
+        if self.expression_scale is None:
+            return torch.ones_like(identity[:, 0])
+        return 1 + identity @ self.expression_scale[: identity.shape[1]].to(identity)
+
+    @typed
+    def joints(
+        self, identity: Float[Tensor, "b k"], expression: Float[Tensor, "b e"] | None = None
+    ) -> Float[Tensor, "b j 3"]:
+        """Rest positions of the joints, metres."""
+        k = identity.shape[1]
+        rest = self.joint_template.to(identity) + torch.einsum(
+            "bk,kjc->bjc", identity, self.joint_identity_basis[:k].to(identity)
+        )
+        if expression is not None and self.joint_expression_basis is not None:
+            e = expression.shape[1]
+            rest = rest + torch.einsum("be,ejc->bjc", expression, self.joint_expression_basis[:e].to(identity))
+        return rest
+
+    @typed
+    def forward(
+        self,
+        identity: Float[Tensor, "b k"],
+        expression: Float[Tensor, "b e"] | None = None,
+        rotations: Float[Tensor, "b j 3"] | None = None,
+        translation: Float[Tensor, "b 3"] | None = None,
+        *,
+        backend: Backend = "auto",
+    ) -> Posed:
+        """Identity, expression and pose to vertices and joints.
+
+        Args:
+            identity: Identity coefficients, standard deviations.
+            expression: Expression coefficients.
+            rotations: Rotation vector of every joint relative to its parent; none for the rest pose.
+            translation: Added to everything, metres.
+            backend: As for `ops.skin`.
+        """
+        rest = self.rest_vertices(identity, expression)
+        joints = self.joints(identity, expression)
+        vertices = rest
+        if rotations is not None:
+            R = rotvec_to_matrix(rotations)
+            if self.pose_basis is not None:
+                feature = (R[:, 1:] - torch.eye(3).to(R)).flatten(1)
+                rest = rest + (feature @ self.pose_basis.flatten(1).to(R)).view_as(rest)
+            maps = posed_rest_transforms(self.joint_parents, joints, R)
+            vertices = skin(rest, self.skinning_weights.to(rest), maps, backend=backend)
+            joints = (maps[..., :3, :3] @ joints[..., None])[..., 0] + maps[..., :3, 3]
+        if translation is not None:
+            vertices, joints = vertices + translation[:, None], joints + translation[:, None]
+        return Posed(vertices=vertices, joints=joints, rest=rest)

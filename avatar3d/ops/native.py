@@ -1,0 +1,64 @@
+"""The compiled module, and the one rule by which an operation chooses between it and the torch reference."""
+
+import importlib
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from avatar3d.errors import BackendError
+from avatar3d.typing import Backend
+
+_C: ModuleType | None
+WHY_NOT: str
+try:
+    _C = importlib.import_module("avatar3d._C")
+    WHY_NOT = ""
+except ImportError as error:
+    _C = None
+    WHY_NOT = f"avatar3d._C cannot be imported: {error}"
+
+
+def module() -> ModuleType:
+    """The compiled module.
+
+    Raises:
+        BackendError: it was not built, or does not load on this machine.
+    """
+    if _C is None:
+        raise BackendError(f"No compiled kernels ({WHY_NOT}). Reinstall with a C++17 compiler: `pip install .`.")
+    return _C
+
+
+def has_kernel(op: str, device: torch.device) -> bool:
+    """Whether this build holds `op` for this kind of device."""
+    if _C is None or op not in _C.OPERATIONS:
+        return False
+    return device.type == "cpu" or (device.type == "cuda" and _C.HAS_CUDA and hasattr(_C, f"{op}_forward_cuda"))
+
+
+def use_native(backend: Backend, op: str, tensor: Tensor) -> bool:
+    """Whether to run the compiled kernel for `tensor`.
+
+    Raises:
+        BackendError: `backend="native"` and no compiled kernel for this device.
+    """
+    if backend == "reference":
+        return False
+    supported = has_kernel(op, tensor.device) and tensor.dtype in (torch.float32, torch.float64)
+    if backend == "native" and not supported:
+        why = WHY_NOT or f"{tensor.dtype} on {tensor.device.type!r}, CUDA kernels built: {bool(_C and _C.HAS_CUDA)}"
+        raise BackendError(
+            f"`{op}` has no compiled kernel for {tensor.device.type!r} ({why}), and backend='native' was asked for.\n"
+            "Reinstall with nvcc on PATH (`AVATAR3D_CUDA=on pip install .`), "
+            "or pass backend='auto' to run the torch reference."
+        )
+    return supported
+
+
+def call(name: str, tensor: Tensor, *arguments: object) -> object:
+    """Calls a kernel for the device of `tensor`, adding what it runs on: CUDA stream, or number of threads."""
+    if tensor.is_cuda:
+        stream = torch.cuda.current_stream(tensor.device).cuda_stream
+        return getattr(module(), f"{name}_cuda")(*arguments, stream)
+    return getattr(module(), name)(*arguments, torch.get_num_threads())

@@ -1,0 +1,151 @@
+"""Any of the types <-> one safetensors file: tensors by dotted field path, everything else as JSON in the header.
+
+Nothing is ever unpickled. Files are written beside their destination and renamed, so that a killed process leaves
+the old file or none.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import struct
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from avatar3d.errors import FileError, FormatError
+from avatar3d.types import Avatar, Motion, Track
+
+FORMAT_VERSION = 1
+KINDS: dict[str, type] = {"avatar": Avatar, "motion": Motion, "track": Track}
+_T = TypeVar("_T")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a hidden temporary path beside `path`; renames it on success, deletes it on any failure.
+
+    Raises:
+        FileError: the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FileError(f"Cannot write {path}: {error.strerror or error}. Check the folder and free space.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(path: str | Path, value: Avatar | Motion | Track) -> None:
+    """Writes an avatar, motion or track.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    path = Path(path)
+    kind = next(name for name, cls in KINDS.items() if isinstance(value, cls))
+    tensors: dict[str, Tensor] = {}
+    header = {"format": "avatar3d", "version": FORMAT_VERSION, "kind": kind, "value": _flatten(value, "", tensors)}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={"avatar3d": json.dumps(header)})
+
+
+def load(path: str | Path, kind: type[_T]) -> _T:
+    """Reads what `save` wrote.
+
+    Raises:
+        FileError: there is no such file.
+        FormatError: not one of our files, of another kind or a newer version, or damaged.
+    """
+    path = Path(path)
+    header = read_header(path)
+    if KINDS.get(header["kind"]) is not kind:
+        wanted = next(name for name, cls in KINDS.items() if cls is kind)
+        raise FormatError(f"{path} holds: {header['kind']}, and {wanted} was expected.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        return _unflatten(kind, header["value"], "", tensors)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} is damaged: {error}. Make it again.") from error
+
+
+def read_header(path: str | Path) -> dict:
+    """The JSON header of one of our files, without reading its tensors.
+
+    Raises:
+        FileError: there is no such file.
+        FormatError: not one of our files.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"{path} does not exist." if not path.exists() else f"{path} is a folder, not a file.")
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > 100_000_000 or length > path.stat().st_size:
+                raise ValueError("no safetensors header")
+            header = json.loads(json.loads(file.read(length))["__metadata__"]["avatar3d"])
+    except (struct.error, KeyError, ValueError, TypeError) as error:
+        raise FormatError(f"{path} is not an avatar3d file (.avatar, .motion or .track), or is damaged.") from error
+    if header.get("version", 0) > FORMAT_VERSION:
+        raise FormatError(f"{path} has format version {header['version']}; this avatar3d reads up to {FORMAT_VERSION}.")
+    return header
+
+
+def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().contiguous()
+        return {"$tensor": path}
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _flatten(getattr(value, f.name), f"{path}.{f.name}".lstrip("."), tensors)
+                  for f in dataclasses.fields(value)}  # fmt: skip
+        return {"$type": type(value).__name__, **fields}
+    if isinstance(value, dict):
+        return {k: _flatten(v, f"{path}.{k}", tensors) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_flatten(v, f"{path}.{i}", tensors) for i, v in enumerate(value)]
+    return value
+
+
+def _unflatten(hint: Any, value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, dict) and "$tensor" in value:
+        return tensors[value["$tensor"]]
+    if isinstance(value, dict) and "$type" in value:
+        cls = _class_named(hint, value["$type"])
+        hints = typing.get_type_hints(cls)
+        names = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{k: _unflatten(hints[k], v, k, tensors) for k, v in value.items() if k in names})
+    arguments = typing.get_args(hint)
+    if isinstance(value, dict):
+        inner = arguments[1] if len(arguments) == 2 else Any
+        return {k: _unflatten(inner, v, k, tensors) for k, v in value.items()}
+    if isinstance(value, list):
+        inner = arguments[0] if arguments else Any
+        items = [_unflatten(inner, v, path, tensors) for v in value]
+        return tuple(items) if typing.get_origin(hint) is tuple or hint is Any else items
+    return value
+
+
+def _class_named(hint: Any, name: str) -> type:
+    """The dataclass of that name that a field's annotation admits; nothing else is ever constructed."""
+    for candidate in (hint, *typing.get_args(hint)):
+        if dataclasses.is_dataclass(candidate) and getattr(candidate, "__name__", "") == name:
+            return candidate  # type: ignore[return-value]
+    raise ValueError(f"a {name} where {hint} was expected")
+
+
+def tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors in a value of one of the types."""
+    tensors: dict[str, Tensor] = {}
+    _flatten(value, "", tensors)
+    return sum(t.numel() * t.element_size() for t in tensors.values() if isinstance(t, torch.Tensor))

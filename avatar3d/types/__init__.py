@@ -1,0 +1,21 @@
+"""What passes between stages: frozen dataclasses of torch CPU tensors."""
+
+from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
+from avatar3d.types.avatar import Avatar, Footage, TextureSet
+from avatar3d.types.camera import Camera
+from avatar3d.types.motion import Motion
+from avatar3d.types.rig import Rig
+from avatar3d.types.track import DroppedFrame, Track
+
+__all__ = [
+    "ARKIT_INDEX",
+    "ARKIT_NAMES",
+    "Avatar",
+    "Camera",
+    "DroppedFrame",
+    "Footage",
+    "Motion",
+    "Rig",
+    "TextureSet",
+    "Track",
+]

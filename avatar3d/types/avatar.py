@@ -1,0 +1,59 @@
+"""The avatar: a rig, what it looks like, the motion that its footage showed, and where all of it came from."""
+
+from dataclasses import dataclass, field
+
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from avatar3d.types.camera import Camera
+from avatar3d.types.motion import Motion
+from avatar3d.types.rig import Rig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextureSet:
+    """Appearance as images in the rig's UVs. Row 0 is the top of the image, i.e. v = 1."""
+
+    albedo: UInt8[Tensor, "h w 3"]
+    """Base colour, sRGB, with the lighting divided out."""
+    light: Float[Tensor, "9 3"] | None = None
+    """Second-order spherical-harmonics irradiance of the footage in world space, linear RGB."""
+    exposure: Float[Tensor, "t 3"] | None = None
+    """Gain of every footage frame, linear RGB."""
+    seen: UInt8[Tensor, "h w"] | None = None
+    """255 where the footage showed the texel, 0 where it was completed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footage:
+    """The footage as the avatar's own motion refers to it."""
+
+    sources: tuple[str, ...]
+    """File names as given."""
+    frames: int
+    cameras: tuple[Camera, ...]
+    camera_of_frame: Int[Tensor, "t"]
+    frame_of_motion: Int[Tensor, "t"]
+    """Frame index within its source for every frame of the motion."""
+    source_of_frame: Int[Tensor, "t"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Avatar:
+    """An animatable person."""
+
+    model: str
+    """Id of the model that it was fitted with."""
+    identity: Float[Tensor, "k"]
+    rig: Rig
+    appearance: TextureSet | None
+    motion: Motion | None = None
+    """The motion of its own footage, one frame per frame of the footage."""
+    footage: Footage | None = None
+    manifest: dict = field(default_factory=dict)
+    """Provenance: model, networks, footage, licences, version, settings."""
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper corner of the neutral mesh, metres."""
+        return self.rig.neutral.amin(0), self.rig.neutral.amax(0)

@@ -1,0 +1,11 @@
+// One line per operation: its binder is defined in <op>/<op>_bind.cpp and called by module.cpp.
+#pragma once
+#include <nanobind/nanobind.h>
+
+#define AVATAR3D_OPERATIONS(X) X(skin)
+
+namespace avatar3d {
+#define AVATAR3D_DECLARE_BINDER(op) void bind_##op(nanobind::module_& m);
+AVATAR3D_OPERATIONS(AVATAR3D_DECLARE_BINDER)
+#undef AVATAR3D_DECLARE_BINDER
+}  // namespace avatar3d

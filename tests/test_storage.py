@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from avatar3d import storage
+from avatar3d.errors import FileError, FormatError
+from avatar3d.types import ARKIT_NAMES, Avatar, Camera, Footage, Motion, Rig, TextureSet
+
+
+def make_avatar(rng) -> Avatar:
+    rig = Rig(
+        neutral=torch.rand(4, 3, generator=rng),
+        faces=torch.tensor([[0, 1, 2], [0, 2, 3]]),
+        uvs=torch.rand(4, 2, generator=rng),
+        uv_faces=torch.tensor([[0, 1, 2], [0, 2, 3]]),
+        shapes=torch.rand(52, 4, 3, generator=rng),
+        shape_names=ARKIT_NAMES,
+        joint_names=("root", "head"),
+        joint_parents=(-1, 0),
+        joint_positions=torch.rand(2, 3, generator=rng),
+        skinning_weights=torch.rand(4, 2, generator=rng),
+        regions={"face": torch.tensor([True, False, True, True])},
+    )
+    motion = Motion(fps=29.97, expression=torch.rand(5, 52, generator=rng), rotations={"head": torch.zeros(5, 3)})
+    footage = Footage(
+        sources=("me.mov",),
+        frames=5,
+        cameras=(Camera.from_focal(900.0, 640, 360),),
+        camera_of_frame=torch.zeros(5, dtype=torch.long),
+        frame_of_motion=torch.arange(5),
+        source_of_frame=torch.zeros(5, dtype=torch.long),
+    )
+    texture = TextureSet(albedo=torch.randint(0, 255, (8, 8, 3), generator=rng, dtype=torch.uint8))
+    return Avatar(
+        model="head", identity=torch.rand(7, generator=rng), rig=rig, appearance=texture, motion=motion,
+        footage=footage, manifest={"model": {"licence": "CC0-1.0"}, "stages": ["a", 1, None]},
+    )  # fmt: skip
+
+
+def test_round_trip(rng, tmp_path):
+    avatar = make_avatar(rng)
+    storage.save(tmp_path / "a.avatar", avatar)
+    back = storage.load(tmp_path / "a.avatar", Avatar)
+    assert back.rig.shape_names == avatar.rig.shape_names and back.manifest == avatar.manifest
+    assert isinstance(back.appearance, TextureSet) and torch.equal(back.appearance.albedo, avatar.appearance.albedo)
+    assert torch.equal(back.rig.regions["face"], avatar.rig.regions["face"])
+    assert torch.equal(back.motion.rotations["head"], avatar.motion.rotations["head"])
+    assert torch.equal(back.footage.cameras[0].K, avatar.footage.cameras[0].K) and back.motion.fps == 29.97
+    assert [p.name for p in tmp_path.iterdir()] == ["a.avatar"]
+
+
+def test_wrong_files(rng, tmp_path):
+    path = tmp_path / "a.avatar"
+    with pytest.raises(FileError, match="does not exist"):
+        storage.load(path, Avatar)
+    storage.save(path, make_avatar(rng))
+    with pytest.raises(FormatError, match="holds: avatar, and motion was expected"):
+        storage.load(path, Motion)
+    whole = path.read_bytes()
+    for damaged in (b"", b"short", whole[:100], whole[: len(whole) // 2], b"\xff" * 1000, whole[:8] + b"x" * 500):
+        path.write_bytes(damaged)
+        with pytest.raises(FormatError, match="damaged"):
+            storage.load(path, Avatar)
+
+
+def test_failure_keeps_the_old_file(rng, tmp_path, monkeypatch):
+    path = tmp_path / "a.avatar"
+    storage.save(path, make_avatar(rng))
+    before = path.read_bytes()
+
+    def full_disk(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "save_file", full_disk)
+    with pytest.raises(FileError, match="No space left"):
+        storage.save(path, make_avatar(rng))
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.avatar"]
