@@ -1,0 +1,101 @@
+"""478 landmarks of one face from a window around it: Face Mesh V2."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from avatar3d.nets.crop import Square, crop
+from avatar3d.nets.face_detector import Detection
+from avatar3d.nets.runtime import LiteNetwork
+
+COUNT = 478
+SIDE = 256
+MARGIN = 1.5
+"""Side of the window in terms of the face's box."""
+RIGHT_EYE, LEFT_EYE = 33, 263
+"""Outer corners of the subject's eyes."""
+
+
+@dataclass(frozen=True, eq=False)
+class FaceLandmarks:
+    """One face in one picture."""
+
+    points: Float[Tensor, "478 3"]
+    """x, y in pixels, pixel centres at (i + 0.5, j + 0.5); z in the same scale, away from the camera, 0 near the
+    middle of the head."""
+    presence: float
+    """Probability that the window shows a face, 0 to 1."""
+    box: Float[Tensor, "4"]
+    """x0, y0, x1, y1 around the landmarks, pixels; the upper edge is the hairline's, not the skull's."""
+    blendshapes: Float[Tensor, "52"] | None = None
+    """ARKit coefficients in the order of `ARKIT_NAMES`, 0 to 1; None where they were not asked for."""
+    id: int = 0
+    """Number of the face, the same through a video."""
+
+    @property
+    def size(self) -> float:
+        """Longer side of the box, pixels."""
+        return float((self.box[2:] - self.box[:2]).max())
+
+    @property
+    def interocular(self) -> float:
+        """Distance of the outer eye corners in the picture, pixels."""
+        return float(torch.linalg.vector_norm(self.points[RIGHT_EYE, :2] - self.points[LEFT_EYE, :2]))
+
+
+def window_of_detection(detection: Detection) -> Square:
+    """Where the landmark network should look for a detected face."""
+    x0, y0, x1, y1 = detection.box.tolist()
+    return Square((x0 + x1) / 2, (y0 + y1) / 2, MARGIN * max(x1 - x0, y1 - y0), detection.roll)
+
+
+def window_of_points(points: Float[np.ndarray, "478 d"]) -> Square:
+    """Where the landmark network should look for a face that it has seen: upright by the eyes, around all points."""
+    dx, dy = points[LEFT_EYE, :2] - points[RIGHT_EYE, :2]
+    angle = math.atan2(float(dy), float(dx))
+    c, s = math.cos(angle), math.sin(angle)
+    upright = points[:, :2] @ np.array([[c, -s], [s, c]])
+    low, high = upright.min(0), upright.max(0)
+    u, v = ((low + high) / 2).tolist()
+    return Square(c * u - s * v, s * u + c * v, MARGIN * float((high - low).max()), angle)
+
+
+class Reading(NamedTuple):
+    """What the landmark network says of one window."""
+
+    points: Float[np.ndarray, "478 3"]
+    """Image pixels."""
+    presence: float
+    """Probability that the window shows a face."""
+    tongue: float
+    """Probability that the tongue is out. The network's third output, which its makers do not describe: it is 0.34 on
+    the test photograph with a tongue stuck out, and under 0.04 on 70 others."""
+
+
+class LandmarkNet:
+    """The landmark network on one window of an image."""
+
+    def __init__(self, *, threads: int = 1) -> None:
+        """Loads the network.
+
+        Raises:
+            AssetError: the network's file is missing or damaged.
+        """
+        self._network = LiteNetwork("face_landmarks", threads=threads)
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], window: Square) -> Reading:
+        """Landmarks in image pixels, face presence and tongue."""
+        value = crop(image, window, SIDE, extend=True)
+        value *= np.float32(1 / 255)
+        raw, logit, tongue = self._network(value)
+        raw = raw.reshape(COUNT, 3).astype(np.float64) / SIDE
+        points = np.empty((COUNT, 3))
+        points[:, :2] = window.to_image(raw[:, :2])
+        points[:, 2] = raw[:, 2] * window.size
+        presence = 1 / (1 + math.exp(-max(-80.0, float(logit.item()))))
+        return Reading(points, presence, float(tongue.item()))

@@ -1,0 +1,99 @@
+"""The networks that ship with avatar3d: name, file, checksum, licence and origin.
+
+Nothing is ever downloaded. A file is hashed once, when its network is first loaded.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from avatar3d.data import PACKAGE
+from avatar3d.errors import AssetError
+from avatar3d.typing import typed
+
+WEIGHTS = PACKAGE / "nets" / "weights"
+_REINSTALL = "Reinstall avatar3d, or re-create the file with `python tools/fetch_face_landmarker.py`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """One packaged network."""
+
+    name: str
+    """Key of the registry."""
+    file: str
+    """File name in `avatar3d/nets/weights`."""
+    sha256: str
+    """Checksum of the file, hexadecimal."""
+    licence: str
+    """SPDX name."""
+    source: str
+    """Where the file comes from."""
+    task: str
+    """What it computes."""
+
+
+_FACE_LANDMARKER = "Google MediaPipe Face Landmarker, face_landmarker_v2.task (float16, version 1)"
+
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in (
+        Network(
+            name="face_detector",
+            file="face_detector.tflite",
+            sha256="b4578f35940bf5a1a655214a1cce5cab13eba73c1297cd78e1a04c2380b0152f",
+            licence="Apache-2.0",
+            source=_FACE_LANDMARKER,
+            task="face boxes and six keypoints in a 128 x 128 picture (BlazeFace, short range)",
+        ),
+        Network(
+            name="face_landmarks",
+            file="face_landmarks_detector.tflite",
+            sha256="c7d54204ce0448474c7f3fa9af494787c0965cbdd6f20fc72867e43046bd43d5",
+            licence="Apache-2.0",
+            source=_FACE_LANDMARKER,
+            task="478 face landmarks and face presence in a 256 x 256 crop (Face Mesh V2)",
+        ),
+        Network(
+            name="face_blendshapes",
+            file="face_blendshapes.tflite",
+            sha256="4f36dded049db18d76048567439b2a7f58f1daabc00d78bfe8f3ad396a2d2082",
+            licence="Apache-2.0",
+            source=_FACE_LANDMARKER,
+            task="51 ARKit coefficients from 146 of the landmarks (Blendshape V2)",
+        ),
+    )
+}
+
+
+@typed
+def verify(path: Path, sha256: str) -> Path:
+    """Returns `path` after checking its content.
+
+    Raises:
+        AssetError: the file is missing, or its SHA-256 is not `sha256`.
+    """
+    try:
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise AssetError(f"Network weights {path} cannot be read ({error.strerror}). {_REINSTALL}") from error
+    if actual != sha256:
+        raise AssetError(
+            f"Network weights {path} are damaged: SHA-256 {actual[:12]}…, expected {sha256[:12]}…. {_REINSTALL}"
+        )
+    return path
+
+
+@cache
+def weights(name: str) -> Path:
+    """Path of a packaged network's verified file; the check runs once per process.
+
+    Raises:
+        ValueError: no network of this name.
+        AssetError: the file is missing or damaged.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"no network is called {name!r}; there are {', '.join(NETWORKS)}.")
+    network = NETWORKS[name]
+    return verify(WEIGHTS / network.file, network.sha256)
