@@ -132,7 +132,7 @@ def _unflatten(hint: Any, value: Any, path: str, tensors: dict[str, Tensor]) -> 
     if isinstance(value, list):
         inner = arguments[0] if arguments else Any
         items = [_unflatten(inner, v, path, tensors) for v in value]
-        return tuple(items) if typing.get_origin(hint) is tuple or hint is Any else items
+        return tuple(items) if typing.get_origin(hint) is tuple else items
     return value
 
 

@@ -1,0 +1,91 @@
+"""The head model's forward pass against `smplx.lbs` on arrays of FLAME's size."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from avatar3d.cli.bench import Result, interleaved_ms, median_ms
+from avatar3d.errors import DependencyError
+from avatar3d.models.linear import LinearModel
+
+VERTICES, COEFFICIENTS, JOINTS, PARENTS = 5023, 400, 5, (-1, 0, 1, 1, 1)
+
+
+def measure(device: torch.device) -> Iterator[Result]:
+    """Batch 1, 32 and 256; forward, and forward with backward to coefficients and pose."""
+    try:
+        from smplx.lbs import lbs
+    except ImportError as error:
+        raise DependencyError("smplx", "smplx", "bench skin") from error
+    arrays = _arrays(device)
+    model = _model(arrays)
+    flops, bandwidth = _calibrate(device)
+    for batch in (1, 32, 256):
+        generator = torch.Generator().manual_seed(batch)
+        betas = torch.randn(batch, COEFFICIENTS, generator=generator).to(device).requires_grad_()
+        pose = (0.1 * torch.randn(batch, JOINTS * 3, generator=generator)).to(device).requires_grad_()
+
+        def ours(betas=betas, pose=pose) -> Tensor:
+            return model.forward(betas[:, :300], betas[:, 300:], pose.view(-1, JOINTS, 3)).vertices
+
+        def theirs(betas=betas, pose=pose, batch=batch) -> Tensor:
+            template = arrays["template"].expand(batch, -1, -1)
+            return lbs(betas, pose, template, arrays["shapedirs"], arrays["posedirs"], arrays["regressor"],
+                       torch.tensor(PARENTS, device=device), arrays["weights"])[0]  # fmt: skip
+
+        error = (ours() - theirs()).abs().max().item()
+        if error > 1e-5:
+            raise ArithmeticError(f"bench skin: ours and smplx differ by {error:.2g} m")
+        basis = VERTICES * 3 * (COEFFICIENTS + 9 * (JOINTS - 1))
+        floor = max(basis * 4 / bandwidth, 2 * basis * batch / flops) + 2 * VERTICES * 3 * 4 * batch / bandwidth
+        for name, with_grad in (("forward", False), ("forward+backward", True)):
+            times = interleaved_ms({"ours": _timed(ours, with_grad), "smplx": _timed(theirs, with_grad)})
+            roofline = floor * 1e3 / times["ours"] if not with_grad else None
+            yield Result(bench="skin", pass_=name, case=f"batch {batch}", threads=torch.get_num_threads(),
+                         ours_ms=times["ours"], peers_ms={"smplx": times["smplx"]}, roofline=roofline)  # fmt: skip
+
+
+def _timed(function, with_grad: bool):
+    def call() -> None:
+        with torch.set_grad_enabled(with_grad):
+            out = function()
+            if with_grad:
+                out.sum().backward()
+
+    return call
+
+
+def _arrays(device: torch.device) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    regressor = torch.rand(JOINTS, VERTICES, generator=g)
+    weights = torch.rand(VERTICES, JOINTS, generator=g)
+    arrays = {
+        "template": 0.1 * torch.randn(VERTICES, 3, generator=g),
+        "shapedirs": 1e-3 * torch.randn(VERTICES, 3, COEFFICIENTS, generator=g),
+        "posedirs": 1e-3 * torch.randn(9 * (JOINTS - 1), VERTICES * 3, generator=g),
+        "regressor": regressor / regressor.sum(1, keepdim=True),
+        "weights": weights / weights.sum(1, keepdim=True),
+    }
+    return {name: value.to(device) for name, value in arrays.items()}
+
+
+def _model(arrays: dict[str, Tensor]) -> LinearModel:
+    basis = arrays["shapedirs"].permute(2, 0, 1).contiguous()
+    joints = torch.einsum("jv,kvc->kjc", arrays["regressor"], basis)
+    nothing = torch.zeros(1, 3, dtype=torch.long)
+    return LinearModel(
+        name="flame-sized", licence="none", template=arrays["template"],
+        identity_basis=basis[:300], expression_basis=basis[300:], expression_names=(),
+        faces=nothing, uvs=torch.zeros(1, 2), uv_faces=nothing,
+        joint_names=tuple("abcde"), joint_parents=PARENTS, joint_template=arrays["regressor"] @ arrays["template"],
+        joint_identity_basis=joints[:300], joint_expression_basis=joints[300:],
+        pose_basis=arrays["posedirs"].view(-1, VERTICES, 3), skinning_weights=arrays["weights"],
+    )  # fmt: skip
+
+
+def _calibrate(device: torch.device) -> tuple[float, float]:
+    """Attainable flops per second (a large matrix product) and bytes per second (reading 256 MB)."""
+    a = torch.randn(2048, 2048, device=device)
+    x = torch.ones(64 << 20, device=device)
+    return 2 * 2048**3 / (median_ms(lambda: a @ a) * 1e-3), x.numel() * 4 / (median_ms(x.sum) * 1e-3)

@@ -1,0 +1,36 @@
+"""Avatar (and motion) to a file that engines and tools read: .glb .obj .ply .csv."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from avatar3d import pipeline
+from avatar3d.cli.common import Output, print_json, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Avatar to GLB and others."""
+
+    avatar: Annotated[Path, tyro.conf.Positional]
+    """The .avatar file."""
+    output: Output
+    """What to write; the suffix chooses the format."""
+    motion: str | None = None
+    """A .motion file (default: the motion that the avatar's footage showed), or `none` for a still."""
+    json: bool = False
+    """Print what was written as JSON."""
+
+
+def run(arguments: Arguments) -> int:
+    """Exports and reports the size."""
+    avatar = pipeline.load_avatar(arguments.avatar)
+    written = pipeline.export(avatar, arguments.output, motion=arguments.motion)
+    size = written.stat().st_size
+    if arguments.json:
+        print_json({"file": str(written), "bytes": size})
+    else:
+        say(f"{written}: {size / 1e6:.1f} MB")
+    return 0

@@ -1,0 +1,61 @@
+"""Footage of a person to an animatable avatar."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from avatar3d import pipeline
+from avatar3d.cli.common import Output, print_json, progress_bar, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Footage to .avatar."""
+
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """A video, a folder of images, or photos. Several photos are one person; several clips are more footage of one
+    person, or with --cameras synchronised views."""
+    output: Output
+    """The .avatar file to write."""
+    model: str = "head"
+    """head, flame, ict, or a model file."""
+    appearance: Literal["mesh"] = "mesh"
+    """mesh: a textured mesh."""
+    quality: Literal["draft", "standard", "high"] = "standard"
+    """draft skips refinement and bakes 512 texels; standard bakes 1024; high bakes 2048 from more frames."""
+    cameras: Path | None = None
+    """Calibrated cameras: our JSON, COLMAP text, or OpenCV JSON."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    face: str | None = None
+    """Whom to follow where there are several faces: a number as listed (0 is the largest and steadiest), or X,Y in
+    pixels. Default: the largest and steadiest."""
+    holdout: int = 0
+    """Keep the last N frames out of the appearance."""
+    report: Path | None = None
+    """Write a JSON report: frames, residuals, jitter, timings, advice."""
+    seed: int = 0
+    """Seed of everything random."""
+    json: bool = False
+    """Print the report on stdout."""
+
+
+def run(arguments: Arguments) -> int:
+    """Fits, saves, reads back, reports."""
+    if not arguments.inputs:
+        raise ValueError("fit: no input. Give a video, a folder of images, or photos.")
+    settings = pipeline.FitSettings(
+        model=arguments.model, appearance=arguments.appearance, quality=arguments.quality, cameras=arguments.cameras,
+        device=arguments.device, face=pipeline.parse_face(arguments.face), holdout=arguments.holdout,
+        seed=arguments.seed,
+    )  # fmt: skip
+    with progress_bar() as progress:
+        report = pipeline.fit(arguments.inputs, arguments.output, settings, report=arguments.report,
+                              progress=progress, say=say)  # fmt: skip
+    if arguments.json:
+        print_json(report)
+    frames, seconds = report["frames"], sum(report["timings"].values())
+    say(f"{arguments.output}: {frames['tracked']} of {frames['total']} frames tracked, {seconds:.1f} s")
+    return 0
