@@ -65,12 +65,7 @@ def global_transforms(
         rest: Rest positions in model space; rest rotations are the identity.
         R: Rotation of every joint relative to its parent.
     """
-    out: list[Tensor] = []
-    for joint, parent in enumerate(parents):
-        offset = rest[:, joint] if parent < 0 else rest[:, joint] - rest[:, parent]
-        local = make_transform(R[:, joint], offset)
-        out.append(local if parent < 0 else out[parent] @ local)
-    return torch.stack(out, 1)
+    return make_transform(*_chain(parents, rest, R))
 
 
 @typed
@@ -78,6 +73,21 @@ def posed_rest_transforms(
     parents: tuple[int, ...], rest: Float[Tensor, "b j 3"], R: Float[Tensor, "b j 3 3"]
 ) -> Float[Tensor, "b j 4 4"]:
     """T_posed_rest of every joint: what `ops.skin` takes."""
-    T = global_transforms(parents, rest, R)
-    moved = T[..., :3, 3] - (T[..., :3, :3] @ rest[..., None])[..., 0]
-    return make_transform(T[..., :3, :3], moved)
+    turned, moved = _chain(parents, rest, R)
+    return make_transform(turned, moved - (turned @ rest[..., None])[..., 0])
+
+
+def _chain(parents: tuple[int, ...], rest: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotation [b, j, 3, 3] and position [b, j, 3] of every joint in model space."""
+    turned: list[Tensor] = []
+    moved: list[Tensor] = []
+    locals_, places = R.unbind(1), rest.unbind(1)
+    for joint, parent in enumerate(parents):
+        if parent < 0:
+            turned.append(locals_[joint])
+            moved.append(places[joint])
+            continue
+        offset = (places[joint] - places[parent])[..., None]
+        moved.append(moved[parent] + (turned[parent] @ offset)[..., 0])
+        turned.append(turned[parent] @ locals_[joint])
+    return torch.stack(turned, 1), torch.stack(moved, 1)

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -83,14 +84,33 @@ class LinearModel:
         self, identity: Float[Tensor, "b k"], expression: Float[Tensor, "b e"] | None = None
     ) -> Float[Tensor, "b v 3"]:
         """Vertices of identities and expressions in the rest pose. Fewer coefficients than the model has are padded."""
-        k, v = identity.shape[1], self.template.shape[0]
-        basis = self.identity_basis[:k].reshape(k, v * 3)
-        flat = torch.addmm(self.template.reshape(1, -1).to(identity), identity, basis.to(identity))
+        return self._rest(identity, expression, None)
+
+    def _rest(self, identity: Tensor, expression: Tensor | None, R: Tensor | None) -> Tensor:
+        """Vertices before skinning; one matrix product where all coefficients are given."""
+        coefficients, bases = [identity], [self.identity_basis[: identity.shape[1]]]
         if expression is not None:
-            e = expression.shape[1]
-            scaled = expression * self.scale(identity)[:, None]
-            flat = flat.addmm(scaled, self.expression_basis[:e].reshape(e, v * 3).to(identity))
-        return flat.view(-1, v, 3)
+            coefficients.append(
+                expression if self.expression_scale is None else expression * self.scale(identity)[:, None]
+            )
+            bases.append(self.expression_basis[: expression.shape[1]])
+        if R is not None and self.pose_basis is not None:
+            coefficients.append((R[:, 1:] - torch.eye(3).to(R)).flatten(1))
+            bases.append(self.pose_basis)
+        template = self.template.reshape(1, -1).to(identity)
+        whole = self._whole_basis
+        if sum(map(len, bases)) == len(whole):
+            return torch.addmm(template, torch.cat(coefficients, 1), whole.to(identity)).view(-1, *self.template.shape)
+        flat = template.expand(len(identity), -1)
+        for values, basis in zip(coefficients, bases, strict=True):
+            flat = flat.addmm(values, basis.flatten(1).to(identity))
+        return flat.view(-1, *self.template.shape)
+
+    @cached_property
+    def _whole_basis(self) -> Float[Tensor, "q n"]:
+        """Identity, expression and pose bases in one matrix of q rows."""
+        bases = [self.identity_basis, self.expression_basis] + ([] if self.pose_basis is None else [self.pose_basis])
+        return torch.cat([basis.flatten(1) for basis in bases])
 
     @typed
     def scale(self, identity: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
@@ -105,13 +125,12 @@ class LinearModel:
     ) -> Float[Tensor, "b j 3"]:
         """Rest positions of the joints, metres."""
         k = identity.shape[1]
-        rest = self.joint_template.to(identity) + torch.einsum(
-            "bk,kjc->bjc", identity, self.joint_identity_basis[:k].to(identity)
-        )
+        basis = self.joint_identity_basis[:k].flatten(1).to(identity)
+        rest = torch.addmm(self.joint_template.reshape(1, -1).to(identity), identity, basis)
         if expression is not None and self.joint_expression_basis is not None:
             e = expression.shape[1]
-            rest = rest + torch.einsum("be,ejc->bjc", expression, self.joint_expression_basis[:e].to(identity))
-        return rest
+            rest = rest.addmm(expression, self.joint_expression_basis[:e].flatten(1).to(identity))
+        return rest.view(-1, *self.joint_template.shape)
 
     @typed
     def forward(
@@ -132,14 +151,11 @@ class LinearModel:
             translation: Added to everything, metres.
             backend: As for `ops.skin`.
         """
-        rest = self.rest_vertices(identity, expression)
+        R = None if rotations is None else rotvec_to_matrix(rotations)
+        rest = self._rest(identity, expression, R)
         joints = self.joints(identity, expression)
         vertices = rest
-        if rotations is not None:
-            R = rotvec_to_matrix(rotations)
-            if self.pose_basis is not None:
-                feature = (R[:, 1:] - torch.eye(3).to(R)).flatten(1)
-                rest = rest + (feature @ self.pose_basis.flatten(1).to(R)).view_as(rest)
+        if R is not None:
             maps = posed_rest_transforms(self.joint_parents, joints, R)
             vertices = skin(rest, self.skinning_weights.to(rest), maps, backend=backend)
             joints = (maps[..., :3, :3] @ joints[..., None])[..., 0] + maps[..., :3, 3]
