@@ -1,5 +1,21 @@
 """Differentiable operations, each with a torch reference, a C++ kernel and a CUDA kernel."""
 
+from avatar3d.ops.interpolate import interpolate
+from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landmark_equations
+from avatar3d.ops.rasterize import Raster, rasterize
+from avatar3d.ops.sample_texture import sample_texture, texture_level
 from avatar3d.ops.skin import skin
+from avatar3d.ops.solve_normal_equations import solve_normal_equations
 
-__all__ = ["skin"]
+__all__ = [
+    "LandmarkRows",
+    "NormalEquations",
+    "Raster",
+    "interpolate",
+    "landmark_equations",
+    "rasterize",
+    "sample_texture",
+    "skin",
+    "solve_normal_equations",
+    "texture_level",
+]

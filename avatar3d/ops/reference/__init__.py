@@ -1,5 +1,17 @@
 """The operations in plain torch: their definition, and the fallback where no compiler was."""
 
+from avatar3d.ops.reference.interpolate import interpolate
+from avatar3d.ops.reference.landmark_equations import landmark_equations
+from avatar3d.ops.reference.rasterize import rasterize_pixels
+from avatar3d.ops.reference.sample_texture import sample_pyramid
 from avatar3d.ops.reference.skin import skin
+from avatar3d.ops.reference.solve_normal_equations import solve_normal_equations
 
-__all__ = ["skin"]
+__all__ = [
+    "interpolate",
+    "landmark_equations",
+    "rasterize_pixels",
+    "sample_pyramid",
+    "skin",
+    "solve_normal_equations",
+]
