@@ -1,0 +1,61 @@
+"""Sound from any file that FFmpeg reads."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.audio.resampler import AudioResampler
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.errors import CaptureError
+from avatar3d.typing import typed
+
+
+@typed
+def load_audio(path: str | Path, rate: int = 16000, start: float | int | None = None) -> Float[Tensor, "n"]:
+    """The sound of a video or audio file, the mean of its channels, resampled.
+
+    Codec padding that the file declares is left out.
+
+    Args:
+        path: File.
+        rate: Samples per second.
+        start: Time of the first sample on the file's clock, seconds: silence is put before or samples are cut
+            (`view.audio_start` gives the sound from the view's first frame). None for where the sound begins.
+
+    Returns:
+        Samples, full scale at -1 and 1.
+
+    Raises:
+        CaptureError: missing, without sound, or not one sample of it can be decoded.
+    """
+    if rate < 1:
+        raise ValueError(f"load_audio: rate={rate}; expected samples per second above 0.")
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise CaptureError(f"{path} cannot be read as sound ({getattr(error, 'strerror', None) or error}).") from None
+    with container:
+        if not container.streams.audio:
+            raise CaptureError(f"{path} has no sound in it.")
+        stream = container.streams.audio[0]
+        resampler = AudioResampler(format="fltp", rate=rate)
+        chunks: list[np.ndarray] = []
+        begins = 0.0
+        try:
+            for frame in container.decode(stream):
+                begins = frame.time or 0.0 if not chunks else begins
+                chunks += [out.to_ndarray().mean(0) for out in resampler.resample(frame)]
+        except (av.error.FFmpegError, OSError):
+            pass  # a cut-off tail: what came before it is good
+        if chunks:
+            chunks += [out.to_ndarray().mean(0) for out in resampler.resample(None)]
+    if not chunks:
+        raise CaptureError(f"{path}: no sound could be decoded; it is damaged or empty.")
+    sound = np.concatenate(chunks)
+    if start is not None:
+        early = round((begins - start) * rate)
+        sound = np.pad(sound, (early, 0)) if early > 0 else sound[-early:]
+    return torch.from_numpy(sound)
