@@ -1,0 +1,147 @@
+"""From what was baked to a whole texture: unseen skin, hair on the scalp, eyes, mouth, gutters."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from avatar3d.appearance.chart import Chart, mirrored_uv
+from avatar3d.appearance.complete import best_patch, fill_gutters, random_phase, spread_over_mesh, vertex_means
+from avatar3d.appearance.inside import Tints, paint_eyes, paint_mouth
+from avatar3d.appearance.light import FLOOR
+from avatar3d.appearance.observe import bilinear
+from avatar3d.appearance.texture import Bake, blur, coarse_uv, faces_in, region, skin_faces, smooth_fill
+from avatar3d.geometry.colour import linear_to_srgb
+from avatar3d.types import Rig
+
+PATCH = 80  # texels at 1024
+LARGEST_DETAIL = 1.2  # of log albedo
+
+
+def skin_tone(bake: Bake, rig: Rig, coarse: Chart) -> tuple[Tensor, Tensor]:
+    """Median log colour of the seen face and its spread per direction (brightness, red-green, blue-green)."""
+    face = faces_in(rig, region(rig, "face") & ~region(rig, "lip", "scalp", "eyelid"))[coarse.face]
+    good = (bake.confidence > 0.3) & face
+    if good.sum() < 20:
+        good = bake.confidence > 0
+    colours = bake.coarse[good]
+    tone = colours.median(0).values
+    opponent = _opponent(colours - tone)
+    return tone, opponent.abs().median(0).values * 1.4826 + torch.tensor([0.12, 0.05, 0.06])
+
+
+def _opponent(log_colour: Tensor) -> Tensor:
+    r, g, b = log_colour.unbind(-1)
+    return torch.stack([(r + g + b) / 3, r - g, g - b], -1)
+
+
+def gate(bake: Bake, rig: Rig, coarse: Chart) -> Float[Tensor, "n"]:
+    """Confidence without clothes and background: neck and ears count only where they look like the face's skin."""
+    tone, spread = skin_tone(bake, rig, coarse)
+    off = _opponent(bake.coarse - tone) / spread
+    hue = off[:, 1:].square().sum(1)
+    odd = hue / 9 + (off[:, 0] / 5).square()
+    likely = torch.exp(-odd.nan_to_num(99.0).square())
+    strict = faces_in(rig, region(rig, "neck"))[coarse.face]
+    ear = faces_in(rig, region(rig, "ear"))[coarse.face]
+    factor = torch.where(strict, likely, 1.0)
+    factor = torch.where(ear, likely.sqrt(), factor)
+    return bake.confidence * factor
+
+
+def _scalp_tone(bake: Bake, confidence: Tensor, scalp: Tensor, tone: Tensor) -> Tensor:
+    """Log colour of the seen scalp, hair or skin; the skin's where too little was seen."""
+    seen = scalp & (confidence > 0.4)
+    if seen.sum() <= 0.02 * scalp.sum():
+        return tone
+    return bake.coarse[seen].median(0).values
+
+
+def finish(
+    bake: Bake, rig: Rig, chart: Chart, coarse: Chart, *, mirror: Int[Tensor, "v"] | None, tints: Tints
+) -> tuple[Float[Tensor, "h w 3"], Bool[Tensor, "h w"]]:
+    """Completes a bake.
+
+    Returns:
+        The albedo, sRGB 0..1, and which texels the footage showed.
+    """
+    faces = rig.faces.long()
+    skin = skin_faces(rig)
+    confidence = gate(bake, rig, coarse) * skin[coarse.face]
+    tone, _ = skin_tone(bake, rig, coarse)
+    scalp_vertices = region(rig, "scalp")
+    scalp_faces = faces_in(rig, scalp_vertices)
+    hair = _scalp_tone(bake, confidence, scalp_faces[coarse.face], tone)
+
+    colour, certain = vertex_means(faces, coarse.face, coarse.weights, bake.coarse, confidence, len(rig.neutral))
+    group = torch.zeros(len(rig.neutral), dtype=torch.long)
+    group[scalp_vertices] = 1
+    group[region(rig, "eyeball", "teeth", "tongue", "mouth_cavity", "gum")] = 2
+    anchor = torch.where(scalp_vertices[:, None], hair, tone)
+    filled = spread_over_mesh(faces, colour, certain, group, mirror=mirror, anchor=anchor)
+
+    # coarse level: what was seen, else the mirrored departure from the smooth fill, else the fill
+    base = coarse.interpolate(filled, faces)
+    sure = smooth_fill(coarse.image(confidence)[..., None], coarse.image(torch.ones(coarse.count)), 1.2)
+    sure = (sure.view(-1)[coarse.texel] * confidence).clamp(0, 1)
+    departure = torch.where(sure[:, None] > 0, (bake.coarse - base).nan_to_num(0.0), 0.0)
+    uv, known = mirrored_uv(coarse, rig, mirror)
+    other = _mirrored(torch.cat([departure * sure[:, None], sure[:, None]], 1), coarse, uv, known)
+    mirrored_share = (1 - sure[:, None]) * other[:, 3:]
+    low = base + departure * sure[:, None] + mirrored_share * other[:, :3] / other[:, 3:].clamp_min(1e-3)
+
+    # fine level: the detail that frames showed over the coarse consensus, else its mirror image, else synthetic
+    at = coarse_uv(chart, coarse)
+    consensus = torch.where((confidence > 0)[:, None], bake.coarse, low).nan_to_num(float(tone.mean()))
+    covered = coarse.image(torch.ones(coarse.count))
+    up = bilinear(torch.cat([smooth_fill(coarse.image(consensus), covered, 0.35),
+                             smooth_fill(coarse.image(low), covered, 0.35),
+                             coarse.image(sure)[..., None]], -1), at)  # fmt: skip
+    sure_fine = torch.where(bake.fine.isnan().any(1), 0.0, up[:, 6]).clamp(0, 1)
+    detail = (bake.fine - up[:, :3]).nan_to_num(0.0).clamp(-LARGEST_DETAIL, LARGEST_DETAIL)
+    uv, known = mirrored_uv(chart, rig, mirror)
+    other = _mirrored(torch.cat([detail * sure_fine[:, None], sure_fine[:, None]], 1), chart, uv, known)
+    grain = _grain(detail, sure_fine, chart, scalp_faces, skin)
+    unseen = other[:, 3:] * other[:, :3] / other[:, 3:].clamp_min(1e-3) + (1 - other[:, 3:]) * grain
+    detail = sure_fine[:, None] * detail + (1 - sure_fine[:, None]) * unseen
+    linear = (up[:, 3:6] + detail).exp()
+
+    seen = sure_fine > 0.5
+    for pick, colours in _inside(rig, chart, tints):
+        linear[pick], seen[pick] = colours, False
+    image = chart.image(linear_to_srgb(linear.clamp(FLOOR, 1)))
+    covered = chart.image(torch.ones(chart.count)) > 0
+    return fill_gutters(image, covered), chart.image(seen.float()) > 0
+
+
+def _inside(rig: Rig, chart: Chart, tints: Tints) -> list[tuple[Tensor, Tensor]]:
+    masks = {name: faces_in(rig, region(rig, name)) for name in ("mouth_cavity", "tongue", "teeth", "gum")}
+    masks = {name: mask for name, mask in masks.items() if mask.any()}
+    eyes = faces_in(rig, region(rig, "eyeball"))
+    painted = paint_mouth(rig, chart, masks, tints)
+    return painted + ([paint_eyes(rig, chart, eyes, tints)] if eyes.any() else [])
+
+
+def _mirrored(values: Tensor, chart: Chart, uv: Tensor, known: Tensor) -> Tensor:
+    """Values `[n, c]` at the mirror images of the texels; 0 where there is none."""
+    pixels = torch.stack([uv[:, 0] * chart.size, (1 - uv[:, 1]) * chart.size], 1)
+    return bilinear(chart.image(values), pixels) * known[:, None]
+
+
+def _grain(detail: Tensor, sure: Tensor, chart: Chart, scalp: Tensor, skin: Tensor) -> Tensor:
+    """Synthetic detail: noise like a seen patch of skin, and of the scalp where there is one."""
+    size = max(16, PATCH * chart.size // 1024)
+    out = torch.zeros_like(detail)
+    for mask in (skin & ~scalp, scalp):
+        texels = mask[chart.face]
+        good = chart.image((texels & (sure > 0.8)).float()) > 0
+        corner = best_patch(good, size)
+        if corner is None:
+            continue
+        y, x = corner
+        patch = chart.image(detail)[y : y + size, x : x + size]
+        patch = patch - blur(patch, size / 8)
+        # robust against a mole or an edge of hair in the patch
+        limit = 2.5 * patch.abs().median() + 1e-4
+        noise = random_phase(patch.clamp(-limit, limit), chart.size)
+        out[texels] = noise.view(-1, 3)[chart.texel[texels]]
+    return out

@@ -1,0 +1,211 @@
+"""Eyeballs and the inside of the mouth: clean textures whose colours are measured in the footage.
+
+They are not baked: lids, lashes and lips cast over them in every frame and would stay on them when they move.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from avatar3d.appearance.chart import Chart
+from avatar3d.appearance.light import shade
+from avatar3d.appearance.observe import Observation
+from avatar3d.types import Rig
+
+# MediaPipe's landmark numbers
+EYES = (
+    (468, (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7)),
+    (473, (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249)),
+)
+INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
+
+IRIS_RADIUS = 5.9e-3  # metres; 11.7 mm across in adults and children alike
+PUPIL = 0.36  # of the iris
+DEFAULT_IRIS = (0.060, 0.034, 0.020)
+DEFAULT_SCLERA = (0.52, 0.48, 0.45)
+DEFAULT_TEETH = (0.56, 0.51, 0.43)
+TONGUE = (0.30, 0.085, 0.080)
+CAVITY = (0.085, 0.018, 0.016)
+GUM = (0.34, 0.115, 0.105)
+
+
+@dataclass(frozen=True)
+class Tints:
+    """Linear colours of what lies behind lids and lips, with light and exposure divided out."""
+
+    iris: Float[Tensor, "3"]
+    sclera: Float[Tensor, "3"]
+    teeth: Float[Tensor, "3"]
+
+
+def _polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    canvas = Image.new("1", (width, height))
+    ImageDraw.Draw(canvas).polygon([tuple(p - 0.5) for p in points], fill=1)
+    return np.asarray(canvas)
+
+
+def measure_tints(
+    observations: list[Observation],
+    landmarks: Float[Tensor, "t n 2"] | None,
+    gain: Float[Tensor, "f 3"],
+    light: Float[Tensor, "9 3"],
+) -> Tints:
+    """Colours of iris, sclera and teeth, medians over the frames that show them; typical ones where none does.
+
+    Args:
+        observations: The chosen frames.
+        landmarks: All 478 landmarks of every frame of the footage, pixels of the whole frame.
+        gain: Gain of every observation.
+        light: World irradiance.
+    """
+    irises, scleras, teeth = [], [], []
+    for seen, g in zip(observations, gain, strict=True):
+        if landmarks is None or landmarks.shape[1] < 478 or landmarks[seen.frame].isnan().any():
+            continue
+        points = landmarks[seen.frame].double().numpy() - np.array(seen.origin)
+        image = seen.image.numpy()
+        towards = torch.nn.functional.normalize(seen.towards - seen.vertices.mean(0), dim=0)
+        level = (g * shade(towards[None], light)[0]).numpy()
+        height, width = image.shape[:2]
+        y, x = np.mgrid[:height, :width] + 0.5
+        for centre, lids in EYES:
+            c = points[centre]
+            r = np.linalg.norm(points[centre + 1 : centre + 5] - c, axis=1).mean()
+            lid = points[list(lids)]
+            opening = np.ptp(lid[:, 1])
+            if r < 2.5 or opening < 0.9 * r:
+                continue
+            inside = _polygon(lid + (lid.mean(0) - lid) * 0.12, height, width)
+            d = np.hypot(x - c[0], y - c[1]) / r
+            ring = inside & (d > 0.5) & (d < 0.85)
+            white = inside & (d > 1.25)
+            if ring.sum() >= 8:
+                irises.append(np.median(image[ring], 0) / level)
+            if white.sum() >= 6:
+                pixels = image[white]
+                luma = pixels.mean(1)
+                scleras.append(np.median(pixels[luma >= np.quantile(luma, 0.6)], 0) / level)
+        lips = points[list(INNER_LIPS)]
+        if np.ptp(lips[:, 1]) > 6 and np.ptp(lips[:, 1]) > 0.12 * np.ptp(lips[:, 0]):
+            inside = _polygon(lips + (lips.mean(0) - lips) * 0.1, height, width)
+            pixels = image[inside]
+            # teeth are bright and nearly grey, lips and tongue are red
+            grey = pixels[pixels[:, 1] > 0.62 * pixels[:, 0]]
+            if len(grey) > 12 and len(grey) > 0.12 * len(pixels):
+                bright = grey[grey.mean(1) >= np.quantile(grey.mean(1), 0.7)]
+                teeth.append(np.median(bright, 0) / level)
+    white = _settle(scleras, DEFAULT_SCLERA, 0.34, 0.66, 0.55)
+    return Tints(
+        iris=_settle(irises, DEFAULT_IRIS, 0.012, 0.20, 0.0),
+        sclera=white,
+        teeth=_settle(teeth, tuple((torch.tensor(DEFAULT_TEETH) * white.mean() / 0.48).tolist()), 0.30, 0.62, 0.3),
+    )
+
+
+def _settle(samples: list, default: tuple, low: float, high: float, greying: float) -> Tensor:
+    """Median, brought into a plausible range of brightness and drawn to the default's hue."""
+    usual = torch.tensor(default)
+    if not samples:
+        return usual
+    colour = torch.from_numpy(np.median(np.array(samples), 0)).float().clamp_min(1e-3)
+    level = colour.mean()
+    colour = torch.lerp(colour / level, usual / usual.mean(), greying)
+    return colour * level.clamp(low, high)
+
+
+def _noise(phi: Tensor, seed: int, waves: tuple[int, ...]) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    out = torch.zeros_like(phi)
+    for k in waves:
+        out = out + torch.cos(k * phi + float(torch.rand((), generator=generator)) * 6.283) / len(waves) ** 0.5
+    return out
+
+
+def _step(x: Tensor, zero: float, one: float) -> Tensor:
+    u = ((x - zero) / (one - zero)).clamp(0, 1)
+    return u * u * (3 - 2 * u)
+
+
+def eyeball_colour(position: Tensor, centre: Tensor, radius: float, tints: Tints) -> Tensor:
+    """Linear colour of points on an eyeball that looks along +z: pupil, iris with limbus, sclera."""
+    d = torch.nn.functional.normalize(position - centre, dim=1)
+    polar = torch.acos(d[:, 2].clamp(-1, 1))
+    phi = torch.atan2(d[:, 1], d[:, 0])
+    edge = float(np.arcsin(min(0.75, IRIS_RADIUS / radius)))
+    rho = polar / edge
+    fibres = 0.55 * _noise(phi, 1, (31, 37, 53, 61, 79)) + 0.45 * _noise(phi + 0.4 * rho, 2, (9, 13, 17, 23))
+    collar = torch.exp(-(((rho - PUPIL - 0.16) / 0.11) ** 2))
+    iris = tints.iris * (1 + 0.16 * fibres + 0.35 * collar - 0.15 * (rho - 0.6))[:, None].clamp_min(0.3)
+    iris = iris * (1 - 0.72 * _step(rho, 0.8, 1.0))[:, None]
+    sclera = tints.sclera * (1 - 0.30 * _step(polar, edge, 1.5))[:, None]
+    sclera = sclera * torch.lerp(torch.ones(3), torch.tensor([1.0, 0.86, 0.82]), _step(polar, 0.8, 1.5)[:, None])
+    out = torch.lerp(iris, sclera, _step(rho, 0.94, 1.08)[:, None])
+    return torch.lerp(torch.full((3,), 0.006).expand_as(out), out, _step(rho, PUPIL - 0.05, PUPIL + 0.05)[:, None])
+
+
+def paint_eyes(rig: Rig, chart: Chart, face_mask: Tensor, tints: Tints) -> tuple[Tensor, Tensor]:
+    """Texels (indices into the chart) and linear colours of the eyeballs, sides told apart by x."""
+    faces = rig.faces.long()
+    pick = chart.of_faces(face_mask)
+    position = chart.interpolate(rig.neutral.float(), faces, pick)
+    colour = torch.zeros(len(pick), 3)
+    corners = torch.unique(faces[face_mask])
+    for side in (1, -1):
+        mine = position[:, 0] * side > 0
+        points = rig.neutral.float()[corners]
+        points = points[points[:, 0] * side > 0]
+        if len(points) < 8 or not mine.any():
+            continue
+        centre, radius = fit_sphere(points)
+        colour[mine] = eyeball_colour(position[mine], centre, radius, tints)
+    return pick, colour
+
+
+def fit_sphere(points: Float[Tensor, "n 3"]) -> tuple[Tensor, float]:
+    """Least-squares centre and radius."""
+    mean = points.mean(0)
+    p = (points - mean).double()
+    a = torch.cat([2 * p, torch.ones(len(p), 1, dtype=p.dtype)], 1)
+    x = torch.linalg.lstsq(a, (p * p).sum(1)).solution
+    return mean + x[:3].float(), float((x[3] + x[:3] @ x[:3]).clamp_min(1e-12).sqrt())
+
+
+def paint_mouth(rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints) -> list[tuple[Tensor, Tensor]]:
+    """Texels and linear colours of cavity, tongue, teeth and gums.
+
+    Args:
+        rig: The rig.
+        chart: The texels.
+        masks: Face masks `[f]` of "mouth_cavity", "tongue", "teeth", "gum"; missing ones are skipped.
+        tints: Measured colours.
+    """
+    faces, out = rig.faces.long(), []
+    inner = torch.zeros(len(faces), dtype=torch.bool)
+    for mask in masks.values():
+        inner |= mask
+    if not inner.any():
+        return out
+    z = rig.neutral[torch.unique(faces[inner])][:, 2]
+    front, back = float(z.max()), float(z.min())
+    for name, mask in masks.items():
+        pick = chart.of_faces(mask)
+        if not len(pick):
+            continue
+        position = chart.interpolate(rig.neutral.float(), faces, pick)
+        depth = ((front - position[:, 2]) / max(front - back, 1e-6)).clamp(0, 1)[:, None]
+        if name == "mouth_cavity":
+            colour = torch.lerp(torch.tensor(CAVITY) * 1.6, torch.tensor(CAVITY) * 0.25, depth.sqrt())
+        elif name == "tongue":
+            grain = 1 + 0.06 * torch.sin(position[:, :1] * 5200) * torch.sin(position[:, 2:] * 4700)
+            colour = torch.tensor(TONGUE) * (1 - 0.75 * depth) * grain
+        elif name == "gum":
+            colour = torch.tensor(GUM) * (1 - 0.8 * depth)
+        else:
+            # the arch darkens towards the molars, in the shadow of the cheeks
+            colour = tints.teeth * (1 - 0.75 * _step(depth, 0.12, 0.75))
+        out.append((pick, colour))
+    return out

@@ -1,0 +1,272 @@
+"""The footage's side of a bake: which frames to look at, and what each of them shows of the head's surface."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, normalize
+
+from avatar3d.appearance.chart import Chart
+from avatar3d.geometry.colour import srgb_to_linear
+from avatar3d.geometry.projection import project
+from avatar3d.geometry.rotation import rotvec_to_matrix
+from avatar3d.geometry.surface import face_normals, vertex_normals
+from avatar3d.models.linear import LinearModel
+from avatar3d.ops import rasterize
+from avatar3d.types import Camera, Track
+from avatar3d.typing import typed
+
+_TO_LINEAR = srgb_to_linear(torch.arange(256) / 255.0)
+_EXPRESSIVE = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mouthSmileRight", "browInnerUp",
+               "mouthPucker", "eyeLookUpLeft", "eyeLookInLeft", "eyeLookOutLeft")  # fmt: skip
+DEPTH_SIZE = 320  # longer side of the depth buffer that decides visibility
+NEAR = 4e-3  # metres: surfaces closer together than this are one for occlusion
+
+
+@typed
+def posed_vertices(model: LinearModel, track: Track, frames: Int[Tensor, "n"]) -> Float[Tensor, "n v 3"]:
+    """World positions of the tracked head in some of its frames, metres."""
+    if track.offsets is not None:
+        model = replace(model, template=model.template + track.offsets.to(model.template))
+    identity = track.identity.float()[None].expand(len(frames), -1)
+    rotations = None
+    if track.joints:
+        rotations = torch.zeros(len(frames), len(model.joint_names), 3)
+        for name, values in track.joints.items():
+            rotations[:, model.joint_index(name)] = values[frames].float()
+    posed = model.forward(identity, track.expression[frames].float(), rotations).vertices
+    R = rotvec_to_matrix(track.rotation[frames].float())
+    return posed @ R.transpose(1, 2) + track.translation[frames, None].float()
+
+
+@typed
+def choose_frames(track: Track, names: tuple[str, ...], count: int, usable: Bool[Tensor, "t"]) -> Int[Tensor, "n"]:
+    """At most `count` tracked frames that differ in head pose and expression and were tracked well, ascending.
+
+    Greedy farthest points in yaw, pitch, roll and telling expression coefficients, discounted by quality.
+
+    Args:
+        track: The track.
+        names: Names of its expression coefficients.
+        count: How many.
+        usable: Frames that may be taken, besides having to be tracked.
+    """
+    candidates = (track.tracked & usable).nonzero()[:, 0]
+    if len(candidates) <= count:
+        return candidates
+    R = rotvec_to_matrix(track.rotation[candidates].double())
+    view = torch.stack([T.T_camera_world[:3, :3] for T in track.cameras])[track.camera_of_frame[candidates].long()]
+    R = view.double() @ R
+    angles = torch.stack([torch.atan2(R[:, 0, 2], -R[:, 2, 2]), torch.asin(R[:, 1, 2].clamp(-1, 1)),
+                          torch.atan2(R[:, 0, 1], -R[:, 1, 1])], 1)  # fmt: skip
+    columns = [names.index(n) for n in _EXPRESSIVE if n in names] or list(range(min(10, track.expression.shape[1])))
+    feature = torch.cat([angles / 0.2, track.expression[candidates][:, columns].double() * 1.2], 1)
+    residual = track.residual[candidates].double()
+    residual = residual / residual.nanmedian().clamp_min(1e-6)
+    speed = torch.zeros(len(track.rotation), dtype=torch.float64)
+    if len(speed) > 2:
+        move = (track.rotation[2:] - track.rotation[:-2]).norm(dim=1) / 0.05
+        speed[1:-1] = (move + (track.translation[2:] - track.translation[:-2]).norm(dim=1) / 0.01).double()
+    quality = track.confidence[candidates].double().clamp_min(0.05) / (1 + residual.nan_to_num(1.0) ** 2)
+    quality = quality / (1 + speed[candidates])
+    chosen = [int((quality / (1 + feature.norm(dim=1))).argmax())]
+    distance = (feature - feature[chosen[0]]).norm(dim=1)
+    for _ in range(count - 1):
+        best = int(((distance + 0.05) * quality.sqrt()).index_fill(0, torch.tensor(chosen), 0.0).argmax())
+        chosen.append(best)
+        distance = torch.minimum(distance, (feature - feature[best]).norm(dim=1))
+    return candidates[torch.tensor(sorted(chosen))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """The head in one frame."""
+
+    frame: int
+    """Index in the track."""
+    image: Float[Tensor, "h w 3"]
+    """The part of the frame around the head, linear RGB."""
+    origin: tuple[int, int]
+    """Column and row of the frame where that part begins."""
+    camera: Camera
+    """The camera of that part."""
+    vertices: Float[Tensor, "v 3"]
+    """World positions."""
+    normals: Float[Tensor, "v 3"]
+    towards: Float[Tensor, "3"]
+    """Position of the camera in the world."""
+    front: Bool[Tensor, "f"]
+    """Faces turned to the camera."""
+    nearest: Float[Tensor, "y x"]
+    """Least depth around every pixel of the (smaller) depth buffer, metres; infinite for background."""
+    farthest: Float[Tensor, "y x"]
+    """Greatest depth around every pixel, metres."""
+    depth: Float[Tensor, "y x"]
+    quality: float
+    """Weight of the frame as a whole: confidence and sharpness."""
+
+
+@typed
+def depth_buffer(
+    pixels: Float[Tensor, "v 2"], depth: Float[Tensor, "v"], faces: Int[Tensor, "f 3"], height: int, width: int
+) -> Float[Tensor, "h w"]:
+    """Depth of the nearest surface at every pixel, infinite where there is none; pixels may carry lens distortion."""
+    points = torch.cat([pixels, torch.ones(len(pixels), 1)], 1) * depth[:, None]
+    out = rasterize(points[None], faces, torch.eye(3)[None], width, height).depth[0]
+    return torch.where(out > 0, out, torch.inf)
+
+
+def observe(
+    frame: int,
+    image: np.ndarray,
+    camera: Camera,
+    vertices: Tensor,
+    faces: Tensor,
+    *,
+    quality: float = 1.0,
+    margin: float = 0.012,
+) -> Observation | None:
+    """Prepares one frame for sampling.
+
+    Args:
+        frame: Index in the track.
+        image: The whole frame, sRGB `[h, w, 3]` uint8.
+        camera: Its camera.
+        vertices: World positions of the head `[v, 3]`, metres.
+        faces: Triangles `[f, 3]`.
+        quality: Weight of the frame.
+        margin: Distance from outlines within which nothing is trusted, as a fraction of the head's size in pixels.
+
+    Returns:
+        None where the head is not in the picture.
+    """
+    vertices = vertices.float()
+    T = camera.T_camera_world.float()
+    depth = vertices @ T[2, :3] + T[2, 3]
+    pixels = project(vertices, camera)
+    low = pixels.amin(0).floor().long() - 4
+    high = pixels.amax(0).ceil().long() + 5
+    x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
+    x1, y1 = min(int(high[0]), image.shape[1]), min(int(high[1]), image.shape[0])
+    if x1 - x0 < 8 or y1 - y0 < 8 or float(depth.min()) <= 0.01:
+        return None
+    shift = torch.tensor([[1.0, 0, -x0], [0, 1, -y0], [0, 0, 1]], dtype=torch.float64)
+    camera = replace(camera, K=shift @ camera.K, width=x1 - x0, height=y1 - y0)
+    crop = _TO_LINEAR[torch.from_numpy(np.ascontiguousarray(image[y0:y1, x0:x1])).int()]
+
+    scale = min(1.0, DEPTH_SIZE / max(x1 - x0, y1 - y0))
+    h, w = round((y1 - y0) * scale), round((x1 - x0) * scale)
+    at = (pixels - torch.tensor([x0, y0])) * torch.tensor([w / (x1 - x0), h / (y1 - y0)])
+    buffer = depth_buffer(at, depth, faces, h, w)
+    radius = max(1, round(margin * scale * float((high - low).max())))
+    window = dict(kernel_size=2 * radius + 1, stride=1, padding=radius)
+    finite = buffer.clamp_max(1e3)[None]
+    return Observation(
+        frame=frame,
+        image=crop,
+        origin=(x0, y0),
+        camera=camera,
+        vertices=vertices,
+        normals=vertex_normals(vertices, faces),
+        towards=-T[:3, :3].T @ T[:3, 3],
+        front=_front(vertices, faces, -T[:3, :3].T @ T[:3, 3]),
+        nearest=-max_pool2d(-finite, **window)[0],
+        farthest=max_pool2d(finite, **window)[0],
+        depth=finite[0],
+        quality=quality,
+    )
+
+
+def _front(vertices: Tensor, faces: Tensor, towards: Tensor) -> Tensor:
+    normals = face_normals(vertices, faces)
+    return (normals * (towards - vertices[faces[:, 0].long()])).sum(1) > 0
+
+
+def bilinear(image: Tensor, xy: Tensor) -> Tensor:
+    """Samples `[h, w, c]` at pixel coordinates `[n, 2]` (centres at i + 0.5), clamped at the border."""
+    h, w = image.shape[:2]
+    x = (xy[:, 0] - 0.5).clamp(0, w - 1)
+    y = (xy[:, 1] - 0.5).clamp(0, h - 1)
+    x0, y0 = x.long().clamp_max(max(w - 2, 0)), y.long().clamp_max(max(h - 2, 0))
+    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
+    flat = image.reshape(h * w, -1)
+    index = y0 * w + x0
+    right, down = int(w > 1), w if h > 1 else 0
+    top = torch.lerp(flat[index], flat[index + right], fx)
+    return torch.lerp(top, torch.lerp(flat[index + down], flat[index + down + right], fx), fy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What one frame shows of some texels."""
+
+    texel: Int[Tensor, "m"]
+    """Index into the chart."""
+    colour: Float[Tensor, "m 3"]
+    """Linear RGB."""
+    weight: Float[Tensor, "m"]
+    """0..1: facing, visible, away from outlines, in a good frame."""
+    normal: Float[Tensor, "m 3"]
+    """World normal."""
+
+
+def sample(
+    seen: Observation, chart: Chart, faces: Tensor, wanted: Tensor, *, power: float = 2.0, prefilter: int = 1
+) -> Samples:
+    """Looks up every wanted texel that the frame shows.
+
+    Args:
+        seen: The frame.
+        chart: The texels.
+        faces: Triangles of the mesh.
+        wanted: Mask of faces to sample `[f]`.
+        power: Exponent of the cosine between normal and view.
+        prefilter: Average this many pixels squared first, where texels are coarser than pixels.
+    """
+    pick = chart.of_faces(seen.front & wanted)
+    position = chart.interpolate(torch.cat([seen.vertices, seen.normals], 1), faces.long(), pick)
+    normal = normalize(position[:, 3:], dim=1)
+    position = position[:, :3]
+    ray = seen.towards - position
+    cosine = (normal * normalize(ray, dim=1)).sum(1)
+    T = seen.camera.T_camera_world.float()
+    z = position @ T[2, :3] + T[2, 3]
+    xy = project(position, seen.camera)
+    width, height = seen.camera.width, seen.camera.height
+    inside = (xy[:, 0] > 1) & (xy[:, 1] > 1) & (xy[:, 0] < width - 1) & (xy[:, 1] < height - 1)
+
+    h, w = seen.depth.shape
+    cell = xy * torch.tensor([w / width, h / height])
+    index = cell[:, 1].long().clamp(0, h - 1) * w + cell[:, 0].long().clamp(0, w - 1)
+    slope = (1 - cosine.square()).clamp_min(0).sqrt() / cosine.clamp_min(0.1)
+    pixel = z / seen.camera.focal * (width / w)  # metres per cell of the depth buffer
+    slack = NEAR + 1.5 * pixel * slope
+    hidden = z > seen.depth.view(-1)[index] + slack
+    crowded = z > seen.nearest.view(-1)[index] + slack + 2 * NEAR
+    outline = seen.farthest.view(-1)[index] > z + slack + 4 * NEAR
+    keep = inside & ~hidden & ~outline & (cosine > 0.15)
+    weight = ((cosine - 0.15) / 0.85).clamp_min(0) ** power * seen.quality
+    weight = weight * torch.where(crowded, 0.05, 1.0)
+    keep = keep.nonzero()[:, 0]
+    image, xy = seen.image, xy[keep]
+    if prefilter > 1:
+        image, xy = _pooled(seen, prefilter), xy / prefilter
+    return Samples(texel=pick[keep], colour=bilinear(image, xy), weight=weight[keep], normal=normal[keep])
+
+
+def _pooled(seen: Observation, size: int) -> Tensor:
+    """Averages of squares of pixels, of those that lie well inside the head's outline."""
+    inner = (seen.farthest < 100).float()[None, None]
+    inner = interpolate(inner, seen.image.shape[:2], mode="nearest")[0]
+    planes = torch.cat([seen.image.permute(2, 0, 1) * inner, inner])[None]
+    out = avg_pool2d(planes, size, ceil_mode=True, count_include_pad=False)[0].permute(1, 2, 0)
+    return (out[..., :3] / out[..., 3:].clamp_min(1e-6)).contiguous()
+
+
+@typed
+def sharpness(image: Float[Tensor, "h w 3"]) -> float:
+    """Relative strength of the finest detail: mean absolute Laplacian over mean brightness, at two pixels."""
+    grey = avg_pool2d(image.mean(2)[None, None].sqrt(), 2)
+    return float((grey - avg_pool2d(grey, 3, 1, 1, count_include_pad=False)).abs().mean() / grey.mean().clamp_min(1e-3))

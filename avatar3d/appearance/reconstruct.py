@@ -1,0 +1,209 @@
+"""Capture and track to an avatar: rig, texture, light, motion, footage, provenance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import avatar3d
+from avatar3d.appearance.chart import build_chart
+from avatar3d.appearance.finish import finish
+from avatar3d.appearance.inside import measure_tints
+from avatar3d.appearance.observe import Observation, choose_frames, observe, posed_vertices, sharpness
+from avatar3d.appearance.texture import COARSE, bake
+from avatar3d.errors import TrackingError
+from avatar3d.models.linear import LinearModel
+from avatar3d.models.motion import track_to_motion
+from avatar3d.models.rig import build_rig
+from avatar3d.nets.registry import NETWORKS
+from avatar3d.types import Avatar, Footage, Rig, TextureSet, Track
+from avatar3d.types.capture import Capture
+
+Progress = Callable[[str, int, int], None]
+FRAMES = 36
+DETAIL_FRAMES = 14  # of them give fine detail
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a frame of the track lies in the capture."""
+
+    view: int
+    index: int
+
+
+def reconstruct(
+    capture: Capture,
+    track: Track,
+    model: LinearModel,
+    *,
+    appearance: Literal["mesh"] = "mesh",
+    texture_size: int = 1024,
+    frames: int = FRAMES,
+    holdout: int = 0,
+    progress: Progress | None = None,
+) -> Avatar:
+    """An animatable avatar of the person that was tracked, textured from the footage.
+
+    Args:
+        capture: The footage that was tracked. Only the chosen frames are decoded.
+        track: Its track.
+        model: The model that it was tracked with.
+        appearance: "mesh": a textured mesh.
+        texture_size: Side of the albedo in texels, a multiple of 64.
+        frames: At most this many frames are looked at.
+        holdout: The last frames of the footage, kept out of the appearance.
+        progress: Called with stage, done, total.
+
+    Raises:
+        TrackingError: no tracked frame shows the head.
+        ValueError: a texture size that is not a multiple of 64, or a model other than the track's.
+    """
+    if appearance != "mesh":
+        raise ValueError(f"reconstruct: appearance {appearance!r}; expected 'mesh'.")
+    if texture_size < 64 or texture_size % 64:
+        raise ValueError(f"reconstruct: texture_size {texture_size}; expected a multiple of 64 texels.")
+    if track.model != model.name:
+        raise ValueError(f"reconstruct: the track is of model {track.model!r}, and {model.name!r} was given.")
+    rig = build_rig(model, track.identity, track.offsets)
+    texture = _texture(capture, track, model, rig, texture_size, frames, holdout, progress)
+    places = frame_places(capture, len(track.tracked))
+    footage = Footage(
+        sources=tuple(view.path.name if view.path else view.name for view in capture.views),
+        frames=len(places),
+        cameras=track.cameras,
+        camera_of_frame=track.camera_of_frame,
+        frame_of_motion=torch.tensor([p.index for p in places]),
+        source_of_frame=torch.tensor([p.view for p in places]),
+    )
+    return Avatar(
+        model=model.name,
+        identity=track.identity,
+        rig=rig,
+        appearance=texture,
+        motion=track_to_motion(track, rig),
+        footage=footage,
+        manifest=_manifest(capture, model, {"texture_size": texture_size, "frames": frames, "holdout": holdout}),
+    )
+
+
+def frame_places(capture: Capture, count: int) -> list[_Place]:
+    """View and index of every entry of a track: the views' frames one after the other."""
+    if len(capture.views) == 1:
+        return [_Place(0, i) for i in range(count)]
+    places = [_Place(v, i) for v, view in enumerate(capture.views) for i in range(view.count_frames())]
+    if len(places) < count:
+        raise ValueError(f"reconstruct: the track has {count} frames and the capture {len(places)}; pass its own.")
+    return places[:count]
+
+
+def _texture(
+    capture: Capture, track: Track, model: LinearModel, rig: Rig, size: int, frames: int, holdout: int,
+    progress: Progress | None,
+) -> TextureSet:  # fmt: skip
+    observations = observe_frames(capture, track, model, frames, holdout, progress)
+    if not observations:
+        raise TrackingError(
+            f"None of the {len(track.tracked)} frames shows the head where it was tracked, so there is no texture. "
+            "Check that the footage is the one that was tracked."
+        )
+    chart, coarse = build_chart(rig, size), build_chart(rig, size // COARSE)
+    baked = bake(observations, rig, chart, coarse, sharp=_merit(observations, track))
+    if progress:
+        progress("texture", 1, 2)
+    light = baked.lighting
+    tints = measure_tints(observations, track.landmarks, light.gain, light.light)
+    albedo, seen = finish(baked, rig, chart, coarse, mirror=model.mirror, tints=tints)
+    if progress:
+        progress("texture", 2, 2)
+    return TextureSet(
+        albedo=(albedo * 255).round().byte(),
+        light=light.light,
+        exposure=_exposures([o.frame for o in observations], light.gain, len(track.tracked)),
+        seen=seen.byte() * 255,
+    )
+
+
+def observe_frames(
+    capture: Capture, track: Track, model: LinearModel, count: int, holdout: int, progress: Progress | None
+) -> list[Observation]:
+    """Chooses frames, decodes them and nothing else, and finds the head in each."""
+    total = len(track.tracked)
+    usable = torch.arange(total) < max(1, total - holdout)
+    chosen = choose_frames(track, model.expression_names, count, usable)
+    if not len(chosen):
+        return []
+    vertices = posed_vertices(model, track, chosen)
+    places = frame_places(capture, total)
+    out: list[Observation] = []
+    clarity: list[float] = []
+    row = {int(frame): i for i, frame in enumerate(chosen)}
+    for v, view in enumerate(capture.views):
+        wanted = [int(f) for f in chosen if places[int(f)].view == v]
+        offset = {places[f].index: f for f in wanted}
+        for image in view.frames_at(sorted(offset)):
+            f = offset[image.index]
+            camera = track.cameras[int(track.camera_of_frame[f])]
+            quality = float(track.confidence[f].clamp(0.05, 1))
+            seen = observe(f, image.image, camera, vertices[row[f]], model.faces, quality=quality)
+            if seen is not None:
+                out.append(seen)
+                clarity.append(sharpness(seen.image))
+            if progress:
+                progress("frames", len(out), len(chosen))
+    if not out:
+        return out
+    usual = float(np.median(clarity))
+    return [
+        _reweighted(seen, float(np.clip(c / max(usual, 1e-9), 0.2, 1.25))) for seen, c in zip(out, clarity, strict=True)
+    ]
+
+
+def _reweighted(seen: Observation, factor: float) -> Observation:
+    from dataclasses import replace
+
+    return replace(seen, quality=seen.quality * factor)
+
+
+def _merit(observations: list[Observation], track: Track) -> list[float]:
+    """Merit of every frame for fine detail: relaxed faces that were tracked well; 0 but for the best."""
+    rows = torch.tensor([o.frame for o in observations])
+    effort = track.expression[rows].abs().sum(1)
+    effort = effort / effort.median().clamp_min(1e-6)
+    residual = track.residual[rows] / track.residual[rows].nanmedian().clamp_min(1e-6)
+    merit = torch.tensor([o.quality for o in observations]) * torch.exp(-0.25 * effort)
+    merit = merit / (0.5 + residual.nan_to_num(2.0))
+    return [float(m) for m in merit / merit.max()]
+
+
+def _exposures(rows: list[int], gain: Tensor, count: int) -> Tensor:
+    """Gains of all frames, linear in time between the frames that were looked at."""
+    order = np.argsort(rows)
+    at = np.array(rows)[order]
+    columns = [np.interp(np.arange(count), at, gain[:, c].numpy()[order]) for c in range(3)]
+    return torch.from_numpy(np.stack(columns, 1)).float()
+
+
+def _manifest(capture: Capture, model: LinearModel, settings: dict) -> dict:
+    return {
+        "avatar3d": avatar3d.__version__,
+        "model": {"name": model.name, "licence": model.licence, "provenance": dict(model.provenance)},
+        "networks": [
+            {"name": n.name, "sha256": n.sha256, "licence": n.licence, "source": n.source} for n in NETWORKS.values()
+        ],
+        "footage": [
+            {
+                "name": v.path.name if v.path else v.name,
+                "kind": v.kind,
+                "width": v.width,
+                "height": v.height,
+                "fps": v.fps,
+                "frames": v.frame_count,
+            }
+            for v in capture.views
+        ],  # fmt: skip
+        "appearance": {"kind": "mesh", **settings},
+    }
