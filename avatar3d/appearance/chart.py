@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from avatar3d.ops import rasterize
+from avatar3d.ops import interpolate, rasterize
 from avatar3d.types import Rig
 from avatar3d.typing import typed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Covered texels of a square texture, sorted by face."""
+    """Covered texels of a square texture, row by row."""
 
     size: int
     texel: Int[Tensor, "n"]
@@ -21,8 +21,6 @@ class Chart:
     face: Int[Tensor, "n"]
     weights: Float[Tensor, "n 3"]
     """Barycentric coordinates."""
-    start: Int[Tensor, "f1"]
-    """Texels of face i are start[i] .. start[i + 1]."""
 
     @property
     def count(self) -> int:
@@ -36,13 +34,12 @@ class Chart:
 
     def of_faces(self, faces: Tensor) -> Tensor:
         """Texels (indices into this chart) of the faces where the mask `faces` `[f]` holds."""
-        return faces[self.face].nonzero()[:, 0]
+        return faces[self.face.long()].nonzero()[:, 0]
 
     def interpolate(self, values: Tensor, corners: Tensor, pick: Tensor | None = None) -> Tensor:
-        """Vertex values `[v, c]` at the texels; `corners` `[f, 3]` are the mesh's faces."""
+        """Vertex values `[v, c]` at the texels, or at some of them; `corners` `[f, 3]` are the mesh's faces."""
         face, weights = (self.face, self.weights) if pick is None else (self.face[pick], self.weights[pick])
-        index = corners[face]
-        return sum(values[index[:, i]] * weights[:, i, None] for i in range(3))  # type: ignore[return-value]
+        return interpolate(values[None], corners, face[None, None], weights[None, None])[0, 0]
 
 
 @typed
@@ -54,12 +51,9 @@ def build_chart(rig: Rig, size: int) -> Chart:
     xy = rig.uvs.float() * torch.tensor([size, -size]) + torch.tensor([0.0, size])
     flat = torch.cat([xy, torch.ones(len(xy), 1)], 1)
     raster = rasterize(flat[None], rig.uv_faces, torch.eye(3)[None], size, size)
-    face = raster.triangle.view(-1).long()
+    face = raster.triangle.view(-1)
     texel = (face >= 0).nonzero()[:, 0]
-    texel = texel[face[texel].argsort(stable=True)]
-    face, weights = face[texel], raster.barycentrics.view(-1, 3)[texel]
-    start = torch.searchsorted(face, torch.arange(len(rig.faces) + 1))
-    return Chart(size=size, texel=texel, face=face, weights=weights, start=start)
+    return Chart(size=size, texel=texel, face=face[texel], weights=raster.barycentrics.view(-1, 3)[texel])
 
 
 @typed
@@ -96,5 +90,5 @@ def mirrored_uv(
     twin = order[at]
     # which corner of the twin carries each mirrored vertex
     match = mirror[faces][:, :, None] == faces[twin][:, None, :]
-    uv = rig.uvs.float()[uv_faces[twin].gather(1, match.int().argmax(2))]
-    return (uv[chart.face] * chart.weights[..., None]).sum(1), found[chart.face]
+    corners = uv_faces[twin].gather(1, match.int().argmax(2))
+    return chart.interpolate(rig.uvs.float(), corners), found[chart.face.long()]

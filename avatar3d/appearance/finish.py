@@ -19,7 +19,7 @@ LARGEST_DETAIL = 1.2  # of log albedo
 
 def skin_tone(bake: Bake, rig: Rig, coarse: Chart) -> tuple[Tensor, Tensor]:
     """Median log colour of the seen face and its spread per direction (brightness, red-green, blue-green)."""
-    face = faces_in(rig, region(rig, "face") & ~region(rig, "lip", "scalp", "eyelid"))[coarse.face]
+    face = faces_in(rig, region(rig, "face") & ~region(rig, "lip", "scalp", "eyelid"))[coarse.face.long()]
     good = (bake.confidence > 0.3) & face
     if good.sum() < 20:
         good = bake.confidence > 0
@@ -41,8 +41,8 @@ def gate(bake: Bake, rig: Rig, coarse: Chart) -> Float[Tensor, "n"]:
     hue = off[:, 1:].square().sum(1)
     odd = hue / 9 + (off[:, 0] / 5).square()
     likely = torch.exp(-odd.nan_to_num(99.0).square())
-    strict = faces_in(rig, region(rig, "neck"))[coarse.face]
-    ear = faces_in(rig, region(rig, "ear"))[coarse.face]
+    strict = faces_in(rig, region(rig, "neck"))[coarse.face.long()]
+    ear = faces_in(rig, region(rig, "ear"))[coarse.face.long()]
     factor = torch.where(strict, likely, 1.0)
     factor = torch.where(ear, likely.sqrt(), factor)
     return bake.confidence * factor
@@ -66,13 +66,13 @@ def finish(
     """
     faces = rig.faces.long()
     skin = skin_faces(rig)
-    confidence = gate(bake, rig, coarse) * skin[coarse.face]
+    confidence = gate(bake, rig, coarse) * skin[coarse.face.long()]
     tone, _ = skin_tone(bake, rig, coarse)
     scalp_vertices = region(rig, "scalp")
     scalp_faces = faces_in(rig, scalp_vertices)
-    hair = _scalp_tone(bake, confidence, scalp_faces[coarse.face], tone)
+    hair = _scalp_tone(bake, confidence, scalp_faces[coarse.face.long()], tone)
 
-    colour, certain = vertex_means(faces, coarse.face, coarse.weights, bake.coarse, confidence, len(rig.neutral))
+    colour, certain = vertex_means(faces, coarse.face.long(), coarse.weights, bake.coarse, confidence, len(rig.neutral))
     group = torch.zeros(len(rig.neutral), dtype=torch.long)
     group[scalp_vertices] = 1
     group[region(rig, "eyeball", "teeth", "tongue", "mouth_cavity", "gum")] = 2
@@ -132,7 +132,7 @@ def _grain(detail: Tensor, sure: Tensor, chart: Chart, scalp: Tensor, skin: Tens
     size = max(16, PATCH * chart.size // 1024)
     out = torch.zeros_like(detail)
     for mask in (skin & ~scalp, scalp):
-        texels = mask[chart.face]
+        texels = mask[chart.face.long()]
         good = chart.image((texels & (sure > 0.8)).float()) > 0
         corner = best_patch(good, size)
         if corner is None:

@@ -14,7 +14,7 @@ from avatar3d.geometry.harmonics import sh_basis
 from avatar3d.typing import typed
 
 FLOOR = 2e-3  # linear; darker is noise
-MAX_TEXELS = 1500  # of the coarse level, for light and gains
+MAX_TEXELS = 800  # of the coarse level, for light and gains
 SHADE_RANGE = (0.45, 1.7)  # how far shading may be divided out
 _LUMA = torch.tensor([0.2126, 0.7152, 0.0722])
 

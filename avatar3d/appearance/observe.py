@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, normalize
+from torch.nn.functional import avg_pool2d, max_pool2d, normalize
 
 from avatar3d.appearance.chart import Chart
 from avatar3d.geometry.colour import srgb_to_linear
@@ -14,7 +14,7 @@ from avatar3d.geometry.projection import project
 from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.geometry.surface import face_normals, vertex_normals
 from avatar3d.models.linear import LinearModel
-from avatar3d.ops import rasterize
+from avatar3d.ops import rasterize, sample_texture
 from avatar3d.types import Camera, Track
 from avatar3d.typing import typed
 
@@ -22,6 +22,7 @@ _TO_LINEAR = srgb_to_linear(torch.arange(256) / 255.0)
 _EXPRESSIVE = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mouthSmileRight", "browInnerUp",
                "mouthPucker", "eyeLookUpLeft", "eyeLookInLeft", "eyeLookOutLeft")  # fmt: skip
 DEPTH_SIZE = 320  # longer side of the depth buffer that decides visibility
+LEAST_COSINE = 0.15
 NEAR = 4e-3  # metres: surfaces closer together than this are one for occlusion
 
 
@@ -99,11 +100,11 @@ class Observation:
     """Position of the camera in the world."""
     front: Bool[Tensor, "f"]
     """Faces turned to the camera."""
-    nearest: Float[Tensor, "y x"]
-    """Least depth around every pixel of the (smaller) depth buffer, metres; infinite for background."""
-    farthest: Float[Tensor, "y x"]
-    """Greatest depth around every pixel, metres."""
-    depth: Float[Tensor, "y x"]
+    pixels: Float[Tensor, "v 2"]
+    """Where the vertices lie in the image."""
+    vertex_depth: Float[Tensor, "v"]
+    depths: Float[Tensor, "y x 3"]
+    """Depth at every pixel of a (smaller) buffer, and the least and the greatest around it, metres; 1e3 is empty."""
     quality: float
     """Weight of the frame as a whole: confidence and sharpness."""
 
@@ -172,9 +173,9 @@ def observe(
         normals=vertex_normals(vertices, faces),
         towards=-T[:3, :3].T @ T[:3, 3],
         front=_front(vertices, faces, -T[:3, :3].T @ T[:3, 3]),
-        nearest=-max_pool2d(-finite, **window)[0],
-        farthest=max_pool2d(finite, **window)[0],
-        depth=finite[0],
+        pixels=pixels - torch.tensor([x0, y0]),
+        vertex_depth=depth,
+        depths=torch.stack([finite[0], -max_pool2d(-finite, **window)[0], max_pool2d(finite, **window)[0]], -1),
         quality=quality,
     )
 
@@ -187,15 +188,8 @@ def _front(vertices: Tensor, faces: Tensor, towards: Tensor) -> Tensor:
 def bilinear(image: Tensor, xy: Tensor) -> Tensor:
     """Samples `[h, w, c]` at pixel coordinates `[n, 2]` (centres at i + 0.5), clamped at the border."""
     h, w = image.shape[:2]
-    x = (xy[:, 0] - 0.5).clamp(0, w - 1)
-    y = (xy[:, 1] - 0.5).clamp(0, h - 1)
-    x0, y0 = x.long().clamp_max(max(w - 2, 0)), y.long().clamp_max(max(h - 2, 0))
-    fx, fy = (x - x0)[:, None], (y - y0)[:, None]
-    flat = image.reshape(h * w, -1)
-    index = y0 * w + x0
-    right, down = int(w > 1), w if h > 1 else 0
-    top = torch.lerp(flat[index], flat[index + right], fx)
-    return torch.lerp(top, torch.lerp(flat[index + down], flat[index + down + right], fx), fy)
+    uv = xy * torch.tensor([1 / w, -1 / h]) + torch.tensor([0.0, 1.0])
+    return sample_texture(image[None].contiguous(), uv[None, None])[0, 0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,12 +202,19 @@ class Samples:
     """Linear RGB."""
     weight: Float[Tensor, "m"]
     """0..1: facing, visible, away from outlines, in a good frame."""
-    normal: Float[Tensor, "m 3"]
-    """World normal."""
+    normal: Float[Tensor, "m 3"] | None
+    """World normals, where they were asked for."""
 
 
 def sample(
-    seen: Observation, chart: Chart, faces: Tensor, wanted: Tensor, *, power: float = 2.0, prefilter: int = 1
+    seen: Observation,
+    chart: Chart,
+    faces: Tensor,
+    wanted: Tensor,
+    *,
+    power: float = 2.0,
+    prefilter: int = 1,
+    normals: bool = False,
 ) -> Samples:
     """Looks up every wanted texel that the frame shows.
 
@@ -224,42 +225,43 @@ def sample(
         wanted: Mask of faces to sample `[f]`.
         power: Exponent of the cosine between normal and view.
         prefilter: Average this many pixels squared first, where texels are coarser than pixels.
+        normals: Give normals too.
     """
     pick = chart.of_faces(seen.front & wanted)
-    position = chart.interpolate(torch.cat([seen.vertices, seen.normals], 1), faces.long(), pick)
-    normal = normalize(position[:, 3:], dim=1)
-    position = position[:, :3]
-    ray = seen.towards - position
-    cosine = (normal * normalize(ray, dim=1)).sum(1)
-    T = seen.camera.T_camera_world.float()
-    z = position @ T[2, :3] + T[2, 3]
-    xy = project(position, seen.camera)
+    cosines = (seen.normals * normalize(seen.towards - seen.vertices, dim=1)).sum(1)
+    attributes = [seen.pixels, seen.vertex_depth[:, None], cosines[:, None], *([seen.normals] if normals else [])]
+    # within a small triangle, perspective is as good as linear
+    at = chart.interpolate(torch.cat(attributes, 1), faces, pick)
+    good = (at[:, 3] > LEAST_COSINE).nonzero()[:, 0]
+    pick, at = pick[good], at[good]
+    xy, z, cosine = at[:, :2], at[:, 2], at[:, 3]
     width, height = seen.camera.width, seen.camera.height
-    inside = (xy[:, 0] > 1) & (xy[:, 1] > 1) & (xy[:, 0] < width - 1) & (xy[:, 1] < height - 1)
+    inside = ((xy > 1) & (xy < torch.tensor([width - 1.0, height - 1.0]))).all(1)
 
-    h, w = seen.depth.shape
-    cell = xy * torch.tensor([w / width, h / height])
-    index = cell[:, 1].long().clamp(0, h - 1) * w + cell[:, 0].long().clamp(0, w - 1)
-    slope = (1 - cosine.square()).clamp_min(0).sqrt() / cosine.clamp_min(0.1)
-    pixel = z / seen.camera.focal * (width / w)  # metres per cell of the depth buffer
-    slack = NEAR + 1.5 * pixel * slope
-    hidden = z > seen.depth.view(-1)[index] + slack
-    crowded = z > seen.nearest.view(-1)[index] + slack + 2 * NEAR
-    outline = seen.farthest.view(-1)[index] > z + slack + 4 * NEAR
-    keep = inside & ~hidden & ~outline & (cosine > 0.15)
-    weight = ((cosine - 0.15) / 0.85).clamp_min(0) ** power * seen.quality
+    h, w = seen.depths.shape[:2]
+    cell = (xy * torch.tensor([w / width, h / height])).int()
+    index = cell[:, 1].clamp(0, h - 1) * w + cell[:, 0].clamp(0, w - 1)
+    first, nearest, farthest = seen.depths.view(-1, 3)[index].unbind(1)
+    slope = (1 - cosine.square()).clamp_min(0).sqrt() / cosine
+    slack = NEAR + 1.5 * (width / w / seen.camera.focal) * z * slope  # depth across a cell of the buffer
+    hidden = z > first + slack
+    crowded = z > nearest + slack + 2 * NEAR
+    outline = farthest > z + slack + 4 * NEAR
+    keep = inside & ~hidden & ~outline
+    weight = ((cosine - LEAST_COSINE) / (1 - LEAST_COSINE)) ** power * seen.quality
     weight = weight * torch.where(crowded, 0.05, 1.0)
     keep = keep.nonzero()[:, 0]
     image, xy = seen.image, xy[keep]
     if prefilter > 1:
         image, xy = _pooled(seen, prefilter), xy / prefilter
-    return Samples(texel=pick[keep], colour=bilinear(image, xy), weight=weight[keep], normal=normal[keep])
+    normal = normalize(at[keep, 4:], dim=1) if normals else None
+    return Samples(texel=pick[keep], colour=bilinear(image, xy), weight=weight[keep], normal=normal)
 
 
 def _pooled(seen: Observation, size: int) -> Tensor:
     """Averages of squares of pixels, of those that lie well inside the head's outline."""
-    inner = (seen.farthest < 100).float()[None, None]
-    inner = interpolate(inner, seen.image.shape[:2], mode="nearest")[0]
+    inner = (seen.depths[..., 2] < 100).float()[None, None]
+    inner = torch.nn.functional.interpolate(inner, seen.image.shape[:2], mode="nearest")[0]
     planes = torch.cat([seen.image.permute(2, 0, 1) * inner, inner])[None]
     out = avg_pool2d(planes, size, ceil_mode=True, count_include_pad=False)[0].permute(1, 2, 0)
     return (out[..., :3] / out[..., 3:].clamp_min(1e-6)).contiguous()

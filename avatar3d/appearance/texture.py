@@ -114,12 +114,13 @@ def bake(
     n, f = coarse.count, len(observations)
     colour, normal, weight = torch.zeros(f, n, 3), torch.zeros(f, n, 3), torch.zeros(f, n)
     for i, seen in enumerate(observations):
-        s = sample(seen, coarse, faces, wanted, power=2.0, prefilter=texel_pixels(seen, coarse, rig))
+        prefilter = texel_pixels(seen, coarse, rig)
+        s = sample(seen, coarse, faces, wanted, power=2.0, prefilter=prefilter, normals=True)
         colour[i, s.texel], normal[i, s.texel], weight[i, s.texel] = s.colour, s.normal, s.weight
     skin = faces_in(rig, region(rig, "face", "ear") & ~region(rig, "lip", "scalp", "eyelid"))
     if not skin.any():
         skin = wanted
-    lighting = estimate_light(colour, weight, normal, skin[coarse.face])
+    lighting = estimate_light(colour, weight, normal, skin[coarse.face.long()])
     coarse_log = lighting.albedo.clamp_min(FLOOR).log()
     evidence = (weight * lighting.trust).sum(0)
     confidence = (1 - torch.exp(-evidence / 0.15)) * (evidence > 0.01)
