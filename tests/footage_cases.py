@@ -48,7 +48,9 @@ def write_video(
         matrix = {0: 5, 1: 1, 2: 5, 5: 5, 6: 5, 9: 9}[tags[1]]
         for i, image in enumerate(images):
             frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format=source)
-            if source != format:
+            if source.startswith("yuv"):
+                frame = frame.reformat(format=format)
+            elif source != format:
                 ranges = {"src_color_range": 2, "dst_color_range": tags[0]}
                 frame = frame.reformat(format=format, dst_colorspace=matrix, interpolation="BICUBIC", **ranges)
             frame.color_range, frame.colorspace, frame.color_primaries, frame.color_trc = tags

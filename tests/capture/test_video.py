@@ -119,9 +119,12 @@ def test_untagged_high_definition_is_bt709(tmp_path):
 def test_hdr_is_tone_mapped_by_the_table(tmp_path, name, transfer):
     rng = np.random.default_rng(0)
     signal = np.concatenate([np.linspace(0, 1, 24)[:, None].repeat(3, 1), 0.6 * rng.random((40, 3))])
-    image = np.rint(signal.reshape(8, 8, 3).repeat(16, 0).repeat(16, 1) * 65535).astype(np.uint16)
-    path, deep = tmp_path / "clip.mkv", {"format": "yuv444p10le", "codec": "ffv1", "source": "rgb48le"}
-    write_video(path, [image], options={}, tags=(1, 9, 9, transfer), **deep)
+    luma = signal @ (0.2627, 0.6780, 0.0593)  # ITU-R BT.2020, limited range
+    chroma = (signal[:, 2] - luma) / 1.8814, (signal[:, 0] - luma) / 1.4746
+    yuv = np.stack([16 + 219 * luma, 128 + 224 * chroma[0], 128 + 224 * chroma[1]], -1) * 256
+    planes = np.rint(yuv.reshape(8, 8, 3).repeat(16, 0).repeat(16, 1)).astype(np.uint16)
+    path, deep = tmp_path / "clip.mkv", {"format": "yuv444p10le", "codec": "ffv1", "source": "yuv444p16le"}
+    write_video(path, [planes], options={}, tags=(1, 9, 9, transfer), **deep)
     decoded = view_of(path).frame(0).image[8::16, 8::16].reshape(-1, 3).astype(float)
     error = np.abs(decoded - to_srgb(signal, name, "bt2020") * 255)
     assert error.mean() < 0.6 and np.percentile(error, 98) < 3
@@ -185,7 +188,7 @@ def test_cut_off_tail_gives_what_there_is_and_says_so(tmp_path):
     capture = open_capture(path)
     frames = list(capture.views[0].frames())
     assert 5 < len(frames) < 30 and capture.views[0].count_frames() == len(frames)
-    assert capture.warnings == (f"tail.mp4 is damaged: {len(frames)} of 30 frames could be read.",)
+    assert capture.warnings[-1] == f"tail.mp4 is damaged: {len(frames)} of 30 frames could be read."
     for frame, image in zip(frames, view_of(whole).frames(), strict=False):
         np.testing.assert_array_equal(frame.image, image.image)
 
