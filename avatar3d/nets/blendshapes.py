@@ -22,6 +22,7 @@ INPUTS = (
 OUTPUTS = ("_neutral", *sorted(name for name in ARKIT_NAMES if name != "tongueOut"))
 """The network's own order: alphabetical, `_neutral` first, no `tongueOut`."""
 
+_INPUTS = torch.tensor(INPUTS)
 _TO_ARKIT = np.array([ARKIT_INDEX[name] for name in OUTPUTS[1:]])
 
 
@@ -47,8 +48,7 @@ class BlendshapeNet:
         Returns:
             Coefficients in the order of `ARKIT_NAMES`.
         """
-        value = points[list(INPUTS), :2].numpy().astype(np.float32)[None]
-        scores = self._network(value)[0]
+        scores = self._network(points[_INPUTS, :2].float())[0]
         arkit = np.zeros(len(ARKIT_NAMES), np.float32)
         arkit[_TO_ARKIT] = scores[1:]
         arkit[ARKIT_INDEX["tongueOut"]] = tongue

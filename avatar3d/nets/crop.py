@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 from torch.nn import functional
 
 ANTIALIAS_FROM = 2.0
@@ -32,10 +33,8 @@ class Square:
         return np.stack([self.x + c * d[..., 0] - s * d[..., 1], self.y + s * d[..., 0] + c * d[..., 1]], -1)
 
 
-def crop(
-    image: UInt8[np.ndarray, "h w 3"], square: Square, side: int, *, extend: bool
-) -> Float32[np.ndarray, "1 side side 3"]:
-    """Samples a window bilinearly, low-pass filtered where it is reduced.
+def crop(image: UInt8[np.ndarray, "h w 3"], square: Square, side: int, *, extend: bool) -> Float[Tensor, "side side 3"]:
+    """Samples a window bilinearly, low-pass filtered where it is much reduced.
 
     Args:
         image: Picture.
@@ -44,18 +43,18 @@ def crop(
         extend: Beyond the picture, repeat its edge (True) or draw black (False).
 
     Returns:
-        Crop with values 0 to 255.
+        Crop with values 0 to 255, float32, not contiguous.
     """
     h, w = image.shape[:2]
     c, s = math.cos(square.angle), math.sin(square.angle)
     reach = 0.5 * square.size * (abs(c) + abs(s)) + 2
-    x0, x1 = (min(max(int(math.floor(square.x + d * reach)), 0), w) for d in (-1, 1))
-    y0, y1 = (min(max(int(math.floor(square.y + d * reach)), 0), h) for d in (-1, 1))
+    x0, x1 = (min(max(math.floor(square.x + d * reach), 0), w) for d in (-1, 1))
+    y0, y1 = (min(max(math.floor(square.y + d * reach), 0), h) for d in (-1, 1))
     if extend:  # a window outside the picture still sees its nearest edge
         x0, y0 = min(x0, w - 1), min(y0, h - 1)
         x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
     if x1 <= x0 or y1 <= y0:
-        return np.zeros((1, side, side, 3), np.float32)
+        return torch.zeros(side, side, 3)
     pixels = np.ascontiguousarray(image[y0:y1, x0:x1])
     if not pixels.flags.writeable:  # torch takes no read-only memory, though nothing here writes
         pixels = pixels.copy()
@@ -65,12 +64,14 @@ def crop(
     if scale > ANTIALIAS_FROM:
         reduced = max(1, round(part_h / scale)), max(1, round(part_w / scale))
         part = functional.interpolate(part, size=reduced, mode="bilinear", antialias=True)
-    row = [(c, -s, square.x - x0, part_w), (s, c, square.y - y0, part_h)]
-    theta = torch.tensor(
-        [[[square.size * p / n, square.size * q / n, 2 * t / n - 1] for p, q, t, n in row]], dtype=torch.float32
-    )
-    grid = functional.affine_grid(theta, [1, 3, side, side], align_corners=False)
+    # grid_sample's coordinates: -1 and 1 are the outer edges of the part, in either axis
+    steps = torch.from_numpy((np.arange(side) + 0.5) / side - 0.5).float() * (2 * float(square.size))
+    grid = torch.empty(1, side, side, 2)
+    for axis, (along, down, origin, length) in enumerate(
+        ((c, -s, square.x - x0, part_w), (s, c, square.y - y0, part_h))
+    ):
+        torch.add(steps * (along / length), (steps * (down / length) + (2 * origin / length - 1))[:, None],
+                  out=grid[0, :, :, axis])  # fmt: skip
     padding = "border" if extend else "zeros"
-    # .float() keeps channels last, so the permuted result is already contiguous or cheap to make so
     sampled = functional.grid_sample(part.float(), grid, mode="bilinear", padding_mode=padding, align_corners=False)
-    return np.ascontiguousarray(sampled.permute(0, 2, 3, 1).numpy())
+    return sampled[0].permute(1, 2, 0)

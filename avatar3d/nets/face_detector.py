@@ -132,7 +132,7 @@ class FaceDetector:
 
         Args:
             min_score: Detections below are dropped, 0 to 1.
-            min_face: Smallest face that a thorough search looks for, pixels; None for 2.5% of the frame's long
+            min_face: Smallest face that a thorough search looks for, pixels; None for 2% of the frame's long
                 side, and at least 24.
             threads: Threads of the network.
 
@@ -150,8 +150,7 @@ class FaceDetector:
         """Unmerged points (box corners, keypoints; pixels) and scores of everything above the threshold."""
         points, scores = [np.zeros((0, 8, 2))], [np.zeros(0)]
         for window in windows:
-            value = crop(image, window, SIDE, extend=False) * np.float32(1 / 127.5) - 1
-            regressed, logits = self._network(value)
+            regressed, logits = self._network(crop(image, window, SIDE, extend=False), scale=1 / 127.5, offset=-1.0)
             logit = logits[0, :, 0]
             keep = np.flatnonzero(logit > self._min_logit)
             if not keep.size:
@@ -174,7 +173,7 @@ class FaceDetector:
         Sets are independent: the same face may come again, and a false one may come at any of them.
         """
         height, width = image.shape[:2]
-        min_face = self._min_face if self._min_face is not None else max(24.0, 0.025 * max(height, width))
+        min_face = self._min_face if self._min_face is not None else max(24.0, 0.02 * max(height, width))
         for windows in levels(width, height, min_face=min_face):
             yield self.detect_in(image, windows)
 

@@ -12,13 +12,12 @@ from torch import Tensor
 from avatar3d.nets.crop import Square, crop
 from avatar3d.nets.face_detector import Detection
 from avatar3d.nets.runtime import LiteNetwork
+from avatar3d.types.landmarks import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 
 COUNT = 478
 SIDE = 256
 MARGIN = 1.5
 """Side of the window in terms of the face's box."""
-RIGHT_EYE, LEFT_EYE = 33, 263
-"""Outer corners of the subject's eyes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +33,8 @@ class FaceLandmarks:
     """x0, y0, x1, y1 around the landmarks, pixels; the upper edge is the hairline's, not the skull's."""
     blendshapes: Float[Tensor, "52"] | None = None
     """ARKit coefficients in the order of `ARKIT_NAMES`, 0 to 1; None where they were not asked for."""
+    spread: Float[Tensor, "478"] | None = None
+    """How far each landmark wanders when the window around the face moves, pixels; None unless refined."""
     id: int = 0
     """Number of the face, the same through a video."""
 
@@ -45,7 +46,7 @@ class FaceLandmarks:
     @property
     def interocular(self) -> float:
         """Distance of the outer eye corners in the picture, pixels."""
-        return float(torch.linalg.vector_norm(self.points[RIGHT_EYE, :2] - self.points[LEFT_EYE, :2]))
+        return float(torch.linalg.vector_norm(self.points[RIGHT_EYE_OUTER, :2] - self.points[LEFT_EYE_OUTER, :2]))
 
 
 def window_of_detection(detection: Detection) -> Square:
@@ -56,7 +57,7 @@ def window_of_detection(detection: Detection) -> Square:
 
 def window_of_points(points: Float[np.ndarray, "478 d"]) -> Square:
     """Where the landmark network should look for a face that it has seen: upright by the eyes, around all points."""
-    dx, dy = points[LEFT_EYE, :2] - points[RIGHT_EYE, :2]
+    dx, dy = points[LEFT_EYE_OUTER, :2] - points[RIGHT_EYE_OUTER, :2]
     angle = math.atan2(float(dy), float(dx))
     c, s = math.cos(angle), math.sin(angle)
     upright = points[:, :2] @ np.array([[c, -s], [s, c]])
@@ -72,6 +73,8 @@ class Reading(NamedTuple):
     """Image pixels."""
     presence: float
     """Probability that the window shows a face."""
+    logit: float
+    """The same before the sigmoid, where sure ones still differ."""
     tongue: float
     """Probability that the tongue is out. The network's third output, which its makers do not describe: it is 0.34 on
     the test photograph with a tongue stuck out, and under 0.04 on 70 others."""
@@ -90,12 +93,11 @@ class LandmarkNet:
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], window: Square) -> Reading:
         """Landmarks in image pixels, face presence and tongue."""
-        value = crop(image, window, SIDE, extend=True)
-        value *= np.float32(1 / 255)
-        raw, logit, tongue = self._network(value)
+        raw, logit, tongue = self._network(crop(image, window, SIDE, extend=True), scale=1 / 255)
         raw = raw.reshape(COUNT, 3).astype(np.float64) / SIDE
         points = np.empty((COUNT, 3))
         points[:, :2] = window.to_image(raw[:, :2])
         points[:, 2] = raw[:, 2] * window.size
-        presence = 1 / (1 + math.exp(-max(-80.0, float(logit.item()))))
-        return Reading(points, presence, float(tongue.item()))
+        certainty = float(logit.item())
+        presence = 1 / (1 + math.exp(-max(-80.0, certainty)))
+        return Reading(points, presence, certainty, float(tongue.item()))

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from avatar3d.errors import AssetError
 from avatar3d.nets.registry import weights
@@ -60,8 +62,15 @@ class LiteNetwork:
         self._outputs = [output["index"] for output in outputs]
         self.output_names = [output["name"] for output in outputs]
 
-    def __call__(self, value: Float32[np.ndarray, "1 *shape"]) -> list[np.ndarray]:
-        """Outputs in the network's order, as copies."""
-        self._interpreter.set_tensor(self._input, value)
+    def __call__(self, value: Float[Tensor, "*shape"], *, scale: float = 1.0, offset: float = 0.0) -> list[np.ndarray]:
+        """Runs the network on `scale * value + offset`; a leading axis of 1 is added.
+
+        Returns:
+            Outputs in the network's order, as copies.
+        """
+        # LiteRT forbids views of its memory while it runs: this one is gone by then
+        torch.mul(value, scale, out=torch.from_numpy(self._interpreter.tensor(self._input)()[0]))
+        if offset:
+            self._interpreter.tensor(self._input)()[...] += np.float32(offset)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index) for index in self._outputs]
