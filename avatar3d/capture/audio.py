@@ -6,6 +6,7 @@ import av
 import numpy as np
 import torch
 from av.audio.resampler import AudioResampler
+from av.error import FFmpegError
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,7 +36,7 @@ def load_audio(path: str | Path, rate: int = 16000, start: float | int | None = 
         raise ValueError(f"load_audio: rate={rate}; expected samples per second above 0.")
     try:
         container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         raise CaptureError(f"{path} cannot be read as sound ({getattr(error, 'strerror', None) or error}).") from None
     with container:
         if not container.streams.audio:
@@ -48,7 +49,7 @@ def load_audio(path: str | Path, rate: int = 16000, start: float | int | None = 
             for frame in container.decode(stream):
                 begins = frame.time or 0.0 if not chunks else begins
                 chunks += [out.to_ndarray().mean(0) for out in resampler.resample(frame)]
-        except (av.error.FFmpegError, OSError):
+        except (FFmpegError, OSError):
             pass  # a cut-off tail: what came before it is good
         if chunks:
             chunks += [out.to_ndarray().mean(0) for out in resampler.resample(None)]

@@ -191,7 +191,7 @@ def _read_colmap(file: Path) -> dict[str, Camera]:
         T[:3, :3] = quat_to_matrix(torch.tensor([float(q) for q in (qw, qx, qy, qz)], dtype=torch.float64)).numpy()
         T[:3, 3] = np.array([tx, ty, tz], float)
         K, width, height, distortion = intrinsics[camera]
-        cameras[name.strip()] = Camera(K, width, height, T @ _FLIP, distortion)
+        cameras[name.strip()] = Camera(K, width, height, T @ _FLIP, distortion)  # type: ignore[arg-type]
     return cameras
 
 

@@ -12,7 +12,7 @@ from avatar3d.capture.stills import SUFFIXES, image_files, is_sequence, open_arr
 from avatar3d.capture.video import open_video
 from avatar3d.errors import CaptureError, FormatError
 from avatar3d.types.camera import Camera
-from avatar3d.types.capture import Capture, View
+from avatar3d.types.capture import Capture, Kind, View
 from avatar3d.typing import typed
 
 Source = str | Path | np.ndarray | Tensor
@@ -50,7 +50,7 @@ def open_capture(
     views = [view for item in flat for view in _open(item, fps, cameras is not None, notes)]
     if cameras is not None:
         views = _with_cameras(views, cameras, notes)
-    kinds = {view.kind for view in views}
+    kinds: set[Kind] = {view.kind for view in views}
     return Capture(
         views=tuple(views),
         kind=kinds.pop() if len(kinds) == 1 else "video",

@@ -8,9 +8,10 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
-import av
 import numpy as np
+from av.error import EOFError as EndOfFile
 from av.filter import Graph
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -38,7 +39,7 @@ class Orientation:
     @classmethod
     def of(cls, frame: VideoFrame) -> "Orientation":
         """From the display matrix (ISO 14496-12), to the nearest quarter turn; mirrored matrices too."""
-        matrix = next((bytes(side) for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), None)
+        matrix = next((bytes(s) for s in cast(Any, frame.side_data) if s.type.name == "DISPLAYMATRIX"), None)
         if matrix is None:
             return cls()
         a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5]
@@ -93,8 +94,8 @@ class PixelPipeline:
         self._waiting.clear()
 
     def push(
-        self, frame: VideoFrame | None, tag: object, wanted: bool = True
-    ) -> Iterator[tuple[object, np.ndarray, np.ndarray | None]]:
+        self, frame: VideoFrame | None, tag: Any, wanted: bool = True
+    ) -> Iterator[tuple[Any, np.ndarray, np.ndarray | None]]:
         """Feeds a frame (None at the end); gives `(tag, rgb, alpha)` of wanted ones, late where filters look ahead."""
         if not self.interlaced and not wanted:
             return
@@ -138,13 +139,13 @@ class PixelPipeline:
         late = self._rotate_late
         width, height = self.coded_size if late else self.size
         transfer, primaries = _TRANSFER.get(frame.color_trc, "sdr"), _PRIMARIES.get(frame.color_primaries, "bt709")
-        alpha = None
+        rgba = alpha = None
         if has_alpha(frame):
             rgba = _array(self._to(frame, "rgba", width, height), 4)
             alpha = rgba[..., 3]
         if (transfer, primaries) != ("sdr", "bt709"):
             rgb = self._to_srgb(frame, transfer, primaries, width, height)
-        elif alpha is not None:
+        elif rgba is not None:
             rgb = rgba[..., :3]
         else:
             rgb = _array(self._to(self._to_8_bit(frame), "rgb24", width, height), 3)
@@ -217,7 +218,7 @@ def _pull(graph: Graph) -> Iterator[VideoFrame]:
     while True:
         try:
             yield graph.pull()  # type: ignore[misc]
-        except (BlockingIOError, av.error.EOFError):
+        except (BlockingIOError, EndOfFile):
             return
 
 

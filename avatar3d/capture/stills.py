@@ -169,9 +169,14 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     if icc and colours.mode in ("RGB", "CMYK", "L"):
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
             if "sRGB" not in ImageCms.getProfileDescription(profile):
                 converted = ImageCms.profileToProfile(
-                    colours, profile, ImageCms.createProfile("sRGB"), renderingIntent=1, outputMode="RGB"
+                    colours,
+                    profile,
+                    ImageCms.createProfile("sRGB"),
+                    renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                    outputMode="RGB",
                 )
                 return converted if converted is not None else colours
         except (ImageCms.PyCMSError, OSError):

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from av.container import InputContainer
+from av.error import EOFError as EndOfFile
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -143,11 +146,11 @@ class VideoSource:
         while True:
             try:
                 packet = next(packets, None)
-            except (av.error.FFmpegError, OSError):
+            except (FFmpegError, OSError):
                 packet, broken = None, broken + 1
             try:
                 frames = stream.decode(packet) if packet is not None else _flush(stream)
-            except (av.error.FFmpegError, OSError):
+            except (FFmpegError, OSError):
                 frames, broken = [], broken + 1
             for frame in frames:
                 broken += bool(frame.is_corrupt)
@@ -188,7 +191,7 @@ class _open:
     def __enter__(self) -> tuple[InputContainer, VideoStream]:
         try:
             self.container = av.open(str(self.path))
-        except (av.error.FFmpegError, OSError) as error:
+        except (FFmpegError, OSError) as error:
             raise CaptureError(
                 f"{self.path} cannot be read as a video or picture: {getattr(error, 'strerror', None) or error}.\n"
                 f"Either it is neither, or it was cut off while it was recorded or copied."
@@ -249,7 +252,7 @@ def _pipeline(first: VideoFrame, stream: VideoStream) -> PixelPipeline:
 def _flush(stream: VideoStream) -> list[VideoFrame]:
     try:
         return stream.decode(None)
-    except av.error.EOFError:
+    except EndOfFile:
         return []
 
 
@@ -267,7 +270,7 @@ def _read_index(path: Path) -> _Index | None:
                     keys.append(packet.pts)
                 if not packet.is_discard:
                     shown.append(packet.pts)
-        except (av.error.FFmpegError, OSError):
+        except (FFmpegError, OSError):
             pass  # a cut-off tail; reading will say so
     shown.sort()
     keys = sorted(pts for pts in keys if shown and pts <= shown[-1])
@@ -290,7 +293,7 @@ def _stream_seconds(stream: VideoStream) -> float:
 
 def _header_rate(stream: VideoStream) -> tuple[int, float]:
     """Frames that the header states (0 if none) and the mean rate."""
-    entries = getattr(stream, "index_entries", ())
+    entries: Any = getattr(stream, "index_entries", ())
     if 1 < len(entries) == stream.frames and stream.time_base:
         span = (entries[-1].timestamp - entries[0].timestamp) * stream.time_base
         if span > 0:

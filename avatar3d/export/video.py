@@ -9,6 +9,8 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 
@@ -129,7 +131,7 @@ class VideoWriter:
         """Deletes what was written."""
         try:
             self._container.close()
-        except (av.error.FFmpegError, OSError, ValueError):
+        except (FFmpegError, OSError, ValueError):
             pass  # an unfinished file: it is deleted anyway
         self._partial.unlink(missing_ok=True)
         self._close_source()
@@ -172,16 +174,17 @@ class VideoWriter:
     def _copied_packets(self, source: av.AudioStream) -> Iterator[av.Packet]:
         """Packets that overlap the video, on its clock."""
         assert self._source is not None
-        shift = round(self._audio_start / source.time_base)
+        base = source.time_base or Fraction(1, 1000)
+        shift = round(self._audio_start / base)
         for packet in self._source.demux(source):
             if packet.dts is None or packet.pts is None:
                 continue
             packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            if (packet.pts + (packet.duration or 0)) * source.time_base <= 0:
+            if (packet.pts + (packet.duration or 0)) * base <= 0:
                 continue
-            if packet.pts * source.time_base >= self._end:
+            if packet.pts * base >= self._end:
                 return
-            packet.stream = self._sound
+            packet.stream = self._sound  # type: ignore[assignment]
             yield packet
 
     def _resampled_frames(self, source: av.AudioStream) -> Iterator[av.AudioFrame]:
@@ -204,9 +207,8 @@ class VideoWriter:
                 samples = out.to_ndarray()
                 first, last = max(0, -position), min(samples.shape[1], end - position)
                 if last > first:
-                    part = av.AudioFrame.from_ndarray(
-                        np.ascontiguousarray(samples[:, first:last]), format="fltp", layout=context.layout.name
-                    )
+                    kept = np.ascontiguousarray(samples[:, first:last], np.float32)
+                    part = av.AudioFrame.from_ndarray(kept, format="fltp", layout=context.layout.name)
                     part.sample_rate, part.pts, part.time_base = rate, position + first, Fraction(1, rate)
                     yield part
                 position += samples.shape[1]
@@ -216,10 +218,10 @@ class VideoWriter:
             self._source.close()
 
 
-def _open_sound(path: Path) -> av.container.InputContainer:
+def _open_sound(path: Path) -> InputContainer:
     try:
         return av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         raise ExportError(
             f"{path} cannot be read for its sound ({getattr(error, 'strerror', None) or error})."
         ) from None
