@@ -172,11 +172,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
             intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
             if "sRGB" not in ImageCms.getProfileDescription(profile):
                 converted = ImageCms.profileToProfile(
-                    colours,
-                    profile,
-                    ImageCms.createProfile("sRGB"),
-                    renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                    outputMode="RGB",
+                    colours, profile, ImageCms.createProfile("sRGB"), renderingIntent=intent, outputMode="RGB"
                 )
                 return converted if converted is not None else colours
         except (ImageCms.PyCMSError, OSError):
