@@ -42,7 +42,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise FileError(f"Cannot write {path}: {error.strerror or error}. Check the folder and free space.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def save(path: str | Path, value: Avatar | Motion | Track) -> None:

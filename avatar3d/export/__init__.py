@@ -1,0 +1,9 @@
+"""Avatar and motion to files that engines and tools read; every file is read back before it counts as written."""
+
+from avatar3d.export.arkit_json import write_arkit_json
+from avatar3d.export.dispatch import SUFFIXES, export
+from avatar3d.export.glb import write_glb
+from avatar3d.export.livelink import write_livelink_csv
+from avatar3d.export.mesh import write_obj, write_ply
+
+__all__ = ["SUFFIXES", "export", "write_arkit_json", "write_glb", "write_livelink_csv", "write_obj", "write_ply"]
