@@ -69,3 +69,10 @@ def gaze_rotation(direction: str, side: str) -> np.ndarray:
     towards_left = (direction == "Out") == (side == "left")  # +x
     s = s if towards_left else -s
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+
+
+def centre_weights() -> np.ndarray:
+    """Weights `[BALL_VERTICES]` whose combination of any ball's vertices is its centre (least norm, exact)."""
+    ball = unit_ball()
+    conditions = np.concatenate([np.ones((1, BALL_VERTICES)), ball.T])
+    return np.linalg.pinv(conditions) @ np.array([1.0, 0, 0, 0])

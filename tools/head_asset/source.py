@@ -15,6 +15,7 @@ _AXES = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 _PARTS = ("head", "mouth_cavity", "eye_cavity.L", "eye_cavity.R", "tongue")
 _HEAD_TARGETS = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "neck", "nose")
 _BROKEN = {("chin-height-incr", "tongue")}  # upstream moves the tongue 20 mm with the chin's height
+_OUTLINE = ("head-", "neck-", "measure-neck", "forehead-", "ear-")
 TEETH_LOWER = slice(14992, 15060)
 TEETH_UPPER = slice(15060, 15128)
 EYE_LEFT = slice(14598, 14670)
@@ -29,6 +30,8 @@ class Source:
     template: np.ndarray  # [n, 3]
     quads: np.ndarray  # [q, 4] body, eyes, tongue
     part: np.ndarray  # [q] index into PARTS or -1
+    uv: np.ndarray  # [u, 2] of the whole body's atlas
+    uv_quads: np.ndarray  # [q, 4]
     teeth_quads: np.ndarray  # [96, 4] helper geometry
     mirror: np.ndarray  # [n]
     labels: list[str]  # [s] of `shapes`
@@ -38,6 +41,7 @@ class Source:
     bone_names: list[str]
     bones: np.ndarray  # [b, 3] joint positions
     bone_shapes: np.ndarray  # [s, b, 3]
+    neck_weight: np.ndarray  # [n] upstream skinning to neck and below
     parts: tuple[str, ...] = _PARTS
 
     @property
@@ -61,6 +65,16 @@ def _mirror(path, template: np.ndarray) -> np.ndarray:
         a, b, _ = line.split()
         mirror[int(a)] = int(b)
     return mirror
+
+
+def _neck_weight(data) -> np.ndarray:
+    """Upstream weight of all bones that are not the head or below it in the rig's tree."""
+    names, parents = data.metadata.bone_labels, data.metadata.bone_parents
+    in_head = np.zeros(len(names), bool)
+    for i, (name, parent) in enumerate(zip(names, parents, strict=True)):
+        in_head[i] = name == "head" or (parent >= 0 and in_head[parent])
+    outside = ~in_head[data.vertex_bone_indices.numpy()]
+    return (data.vertex_bone_weights.numpy() * outside).sum(1)
 
 
 def load() -> Source:
@@ -100,17 +114,18 @@ def load() -> Source:
         template=template,
         quads=data.faces.numpy(),
         part=part,
+        uv=data.texture_coordinates.numpy(),
+        uv_quads=data.face_texture_coordinate_indices.numpy(),
         teeth_quads=_teeth_quads(root / "3dobjs" / "base.obj"),
         mirror=_mirror(root / "mesh_metadata" / "hm08.mirror", template),
         labels=names,
         shapes=kept,
-        actions={
-            label.split(":")[1]: shapes[i] for i, label in enumerate(labels) if label.startswith("facial_action")
-        },
+        actions={label.split(":")[1]: shapes[i] for i, label in enumerate(labels) if label.startswith("facial_action")},
         phenotype_mask=data.stacked_phenotype_blend_shapes_mask[phenotype_rows],
         bone_names=data.metadata.bone_labels,
         bones=data.template_bone_heads.numpy() @ _AXES.T,
         bone_shapes=bone_shapes[keep],
+        neck_weight=_neck_weight(data),
     )
 
 
@@ -131,7 +146,8 @@ def sample_weights(source: Source, count: int, rng: np.random.Generator) -> tupl
     """Draws `count` people.
 
     Ages on anny's scale (0 one year, 1/3 child, 2/3 young adult, 1 old): a quarter are children, a fifth old.
-    Left and right local changes agree but for a tenth of their variance; sideways shifts are rare in people.
+    Local changes have sigma 0.35, but 0.2 where they shape cranium, ears and neck (at 0.35 skulls grow cones, and
+    landmarks do not hold them); left and right agree but for a tenth of their variance; sideways shifts are small.
 
     Returns:
         Weights `[count, s]` of `source.shapes`, and the phenotypes drawn.
@@ -159,12 +175,13 @@ def sample_weights(source: Source, count: int, rng: np.random.Generator) -> tupl
     common: dict[str, np.ndarray] = {}
     for positive, negative in zip(local[::2], local[1::2], strict=True):
         name = source.labels[positive].split(":")[1]
+        sigma = 0.35 if not name.removeprefix("l-").removeprefix("r-").startswith(_OUTLINE) else 0.2
         if name[:2] in ("l-", "r-"):
             shared = common.setdefault(name[2:], rng.standard_normal(count))
-            value = 0.35 * (np.sqrt(0.9) * shared + np.sqrt(0.1) * rng.standard_normal(count))
+            value = sigma * (np.sqrt(0.9) * shared + np.sqrt(0.1) * rng.standard_normal(count))
         else:
             sideways = name.endswith(("trans-in", "trans-out")) or name.startswith("head-trans")
-            value = (0.12 if sideways else 0.35) * rng.standard_normal(count)
+            value = (0.12 if sideways else sigma) * rng.standard_normal(count)
         weights[:, positive] = np.clip(value, 0, 1)
         weights[:, negative] = np.clip(-value, 0, 1)
     return weights, phenotypes

