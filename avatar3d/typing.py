@@ -9,7 +9,7 @@ Backend = Literal["auto", "native", "reference"]
 
 _F = TypeVar("_F", bound=Any)
 # O(1): a shape is checked once per tensor argument, a container by one of its items.
-_check = beartype(conf=BeartypeConf(strategy=BeartypeStrategy.O1))
+_check = beartype(conf=BeartypeConf(strategy=BeartypeStrategy.O1, is_pep484_tower=True))
 
 
 def typed(function: _F) -> _F:

@@ -27,7 +27,7 @@ def imported_units(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             modules = [node.module]
             if node.module == "avatar3d":
-                modules = [f"avatar3d.{alias.name}" for alias in node.names]
+                modules = [f"avatar3d.{alias.name}" for alias in node.names if alias.name != "__version__"]
         elif isinstance(node, ast.Import):
             modules = [alias.name for alias in node.names]
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"

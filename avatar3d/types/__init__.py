@@ -3,6 +3,7 @@
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
 from avatar3d.types.avatar import Avatar, Footage, TextureSet
 from avatar3d.types.camera import Camera
+from avatar3d.types.capture import Capture, Frame, View
 from avatar3d.types.motion import Motion
 from avatar3d.types.rig import Rig
 from avatar3d.types.track import DroppedFrame, Track
@@ -12,10 +13,13 @@ __all__ = [
     "ARKIT_NAMES",
     "Avatar",
     "Camera",
+    "Capture",
     "DroppedFrame",
     "Footage",
+    "Frame",
     "Motion",
     "Rig",
     "TextureSet",
     "Track",
+    "View",
 ]

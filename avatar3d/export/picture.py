@@ -1,0 +1,168 @@
+"""Pictures of an avatar: one posed mesh through one camera, antialiased, over a background."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from avatar3d import ops
+from avatar3d.geometry.colour import linear_to_srgb, srgb_to_linear
+from avatar3d.geometry.projection import project
+from avatar3d.geometry.surface import vertex_normals
+from avatar3d.geometry.transform import make_transform
+from avatar3d.models.rig import pose_rig
+from avatar3d.render.mesh import camera_points
+from avatar3d.render.shading import CLAY, irradiance, studio_light
+from avatar3d.types import Avatar, Camera, Motion, Rig, TextureSet
+from avatar3d.typing import typed
+
+SUPERSAMPLING = 2
+FRONT_FIELD_OF_VIEW = math.radians(24)
+
+
+@typed
+def posed_vertices(rig: Rig, motion: Motion | None, frame: int) -> Float[Tensor, "v 3"]:
+    """Vertices of one frame of a motion, world space, metres; the neutral mesh without one."""
+    if motion is None or motion.frames == 0:
+        return rig.neutral
+    frame = min(max(frame, 0), motion.frames - 1)
+    one = slice(frame, frame + 1)
+    rotations = {name: values[one] for name, values in motion.rotations.items()}
+    translation = None if motion.translation is None else motion.translation[one]
+    return pose_rig(rig, motion.expression[one], rotations, translation)[0]
+
+
+@typed
+def front_camera(rig: Rig, size: int, *, turn: float = 0.0, centre: Tensor | None = None) -> Camera:
+    """A square picture of the head from the front.
+
+    Args:
+        rig: Whose head fills about three quarters of the picture.
+        size: Pixels.
+        turn: Angle by which the camera goes round to the subject's left, radians.
+        centre: Moves the point that is looked at, metres.
+    """
+    head = rig.neutral[:, 1] > rig.joint_positions[_joint(rig, "neck"), 1]
+    lower, upper = rig.neutral[head].amin(0).double(), rig.neutral[head].amax(0).double()
+    target = (lower + upper) / 2 + (0 if centre is None else centre.double())
+    distance = float(upper[1] - lower[1]) / 0.74 / (2 * math.tan(FRONT_FIELD_OF_VIEW / 2)) + 0.08
+    return look_at(target, turn, distance, size)
+
+
+@typed
+def look_at(target: Float[Tensor, "3"], turn: float, distance: float, size: int) -> Camera:
+    """A square camera at the height of `target`, looking at it from the front or turned about +y."""
+    forward = torch.tensor([-math.sin(turn), 0.0, -math.cos(turn)], dtype=torch.float64)
+    down = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
+    R = torch.stack([torch.linalg.cross(down, forward), down, forward])
+    eye = target.double() - forward * distance
+    focal = size / 2 / math.tan(FRONT_FIELD_OF_VIEW / 2)
+    return Camera.from_focal(focal, size, size, make_transform(R, -R @ eye))
+
+
+@typed
+def draw(
+    avatar: Avatar,
+    vertices: Float[Tensor, "v 3"],
+    camera: Camera,
+    background: UInt8[np.ndarray, "h w 3"],
+    *,
+    light: Float[Tensor, "9 3"] | None = None,
+    textured: bool = True,
+    opacity: float = 1.0,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws a posed avatar over a background of the camera's size.
+
+    Args:
+        avatar: Its rig and texture.
+        vertices: World space, metres.
+        camera: Where from.
+        background: sRGB.
+        light: Irradiance in world space; the studio's when left out.
+        textured: False draws clay: the shape alone.
+        opacity: 1 hides the background.
+
+    Raises:
+        ValueError: the background is not of the camera's size.
+    """
+    if background.shape[:2] != (camera.height, camera.width):
+        raise ValueError(f"draw: background {background.shape[1::-1]}, camera {camera.width, camera.height}.")
+    box = _bounding_box(vertices, camera)
+    out = background.copy()
+    if box is None:
+        return out
+    left, top, right, bottom = box
+    linear, covered = _lit(avatar, vertices, _crop(camera, box), studio_light() if light is None else light, textured)
+    colour, covered = _shrink(linear), _shrink(covered[..., None])
+    # Blended in sRGB, as every image program does; `linear` is black where there is nothing, so un-multiply first.
+    colour = linear_to_srgb((colour / covered.clamp_min(1e-6)).clamp(0, 1))
+    behind = torch.from_numpy(out[top:bottom, left:right]).float() / 255
+    mixed = torch.lerp(behind, colour, covered * opacity)
+    out[top:bottom, left:right] = (mixed * 255 + 0.5).byte().numpy()
+    return out
+
+
+def _lit(avatar: Avatar, vertices: Tensor, camera: Camera, light: Tensor, textured: bool) -> tuple[Tensor, Tensor]:
+    """Linear RGB [h, w, 3], black where there is nothing, and coverage [h, w]. Light is evaluated at vertices."""
+    rig, looks = avatar.rig, avatar.appearance
+    points = camera_points(vertices[None].float(), [camera])
+    raster = ops.rasterize(points, rig.faces, camera.K[None].float(), camera.width, camera.height)
+    lit = irradiance(vertex_normals(vertices.float(), rig.faces), light.float())
+    if not textured or not isinstance(looks, TextureSet):
+        lit = lit * srgb_to_linear(torch.tensor(CLAY))
+    picture = ops.interpolate(lit[None], rig.faces, raster.triangle, raster.barycentrics)
+    if textured and isinstance(looks, TextureSet):
+        uv = ops.interpolate(rig.uvs[None].float(), rig.uv_faces, raster.triangle, raster.barycentrics)
+        picture = picture * ops.sample_texture(_linear_texture(looks.albedo), uv)
+    return picture[0], (raster.triangle[0] >= 0).float()
+
+
+_last_texture: tuple[Tensor, Tensor] | None = None
+
+
+def _linear_texture(albedo: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "1 h w 3"]:
+    """The texture in linear light; the last one is kept, since films draw one avatar many times."""
+    global _last_texture
+    if _last_texture is None or _last_texture[0] is not albedo:
+        _last_texture = (albedo, srgb_to_linear(albedo.float() / 255)[None])
+    return _last_texture[1]
+
+
+def _joint(rig: Rig, name: str) -> int:
+    return rig.joint_names.index(name) if name in rig.joint_names else 0
+
+
+def _bounding_box(vertices: Tensor, camera: Camera) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the mesh in the picture, or None where it is not in it."""
+    T = camera.T_camera_world.to(vertices)
+    depth = vertices @ T[2, :3] + T[2, 3]
+    if not bool((depth > 0.01).any()):
+        return None
+    if bool((depth <= 0.01).any()):
+        return 0, 0, camera.width, camera.height
+    pixels = project(vertices[None], camera)[0]
+    low, high = pixels.amin(0), pixels.amax(0)
+    left, top = (max(0, int(x) - 2) for x in low.tolist())
+    right, bottom = min(camera.width, int(high[0]) + 3), min(camera.height, int(high[1]) + 3)
+    return (left, top, right, bottom) if right > left and bottom > top else None
+
+
+def _crop(camera: Camera, box: tuple[int, int, int, int]) -> Camera:
+    """The camera of that part of the picture, supersampled."""
+    left, top, right, bottom = box
+    K = camera.K.clone()
+    K[0, 2] -= left
+    K[1, 2] -= top
+    part = replace(camera, K=K, width=right - left, height=bottom - top)
+    return part.resized(part.width * SUPERSAMPLING, part.height * SUPERSAMPLING)
+
+
+def _shrink(image: Tensor) -> Tensor:
+    """Means of blocks of the supersampled picture."""
+    s = SUPERSAMPLING
+    h, w, c = image.shape
+    rows = image.reshape(h // s, s, w * c).sum(1)
+    return rows.view(h // s, w // s, s, c).sum(2) / (s * s)

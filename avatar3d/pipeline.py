@@ -1,0 +1,304 @@
+"""capture .. export as one function each: what the commands and the five-line Python API run."""
+
+import hashlib
+import json
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from avatar3d import __version__, appearance, capture, drive as driving, export as exporting, models, storage
+from avatar3d import track as tracking
+from avatar3d.errors import AvatarError, FileError
+from avatar3d.export.film import FilmSettings, contact_sheet as draw_sheet, film
+from avatar3d.models.motion import track_to_motion
+from avatar3d.types import Avatar, Motion, Track
+from avatar3d.types.capture import Capture
+
+Progress = Callable[[str, int, int], None]
+Say = Callable[[str], None]
+Face = int | tuple[float, float] | None
+VIDEO_SUFFIXES = {".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mts", ".3gp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings:
+    """How footage becomes an avatar."""
+
+    model: str = "head"
+    appearance: Literal["mesh"] = "mesh"
+    quality: Literal["draft", "standard", "high"] = "standard"
+    cameras: Path | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    face: Face = None
+    holdout: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderSettings:
+    """How an avatar is drawn; see `avatar3d render --help`."""
+
+    camera: str = "front"
+    background: str = "white"
+    compare: Path | None = None
+    footage: Path | None = None
+    frame: int = 0
+    size: int = 720
+    untextured: bool = False
+
+
+TEXTURE_SIZE = {"draft": 512, "standard": 1024, "high": 2048}
+
+
+def fit(
+    inputs: Sequence[Path | str],
+    output: Path | str,
+    settings: FitSettings | None = None,
+    *,
+    report: Path | None = None,
+    progress: Progress | None = None,
+    say: Say = lambda line: None,
+) -> dict:
+    """Footage to an `.avatar` file, checked by reading it back.
+
+    Tracking is kept in a hidden file beside the output until the avatar is written, so that the same call after a
+    kill goes on from there.
+
+    Returns:
+        The report (DESIGN.md 7).
+
+    Raises:
+        CaptureError: footage that cannot be read.
+        DetectionError: nobody in it.
+        FileError: the output cannot be written.
+    """
+    settings = settings or FitSettings()
+    output = Path(output)
+    if output.suffix != ".avatar":
+        raise ValueError(f"fit: {output.name}: the output is an .avatar file.")
+    _check_device(settings.device)
+    torch.manual_seed(settings.seed)
+    timings: dict[str, float] = {}
+    notes: list[str] = []
+
+    def tell(line: str) -> None:
+        if line not in notes:
+            notes.append(line)
+            say(line)
+
+    with _timed(timings, "open"):
+        footage = capture.open_capture(*inputs, cameras=settings.cameras)
+        model = models.load(settings.model)
+    for line in footage.warnings:
+        tell(line)
+    checkpoint = output.with_name(f".{output.stem}.checkpoint.track")
+    key = _key(inputs, settings)
+    with _timed(timings, "track"):
+        track = _resume(checkpoint, key)
+        if track is None:
+            track = tracking.track(footage, model, face=settings.face, progress=progress, say=tell)
+            storage.save(checkpoint, _with_key(track, key))
+        else:
+            tell(f"going on from {checkpoint.name}: tracking is done")
+    with _timed(timings, "appearance"):
+        avatar = appearance.reconstruct(
+            footage,
+            track,
+            model,
+            texture_size=TEXTURE_SIZE[settings.quality],
+            holdout=settings.holdout,
+            progress=progress,
+        )
+    for line in footage.warnings:
+        tell(line)
+    with _timed(timings, "save"):
+        storage.save(output, avatar)
+        back = storage.load(output, Avatar)
+        if back.rig.neutral.shape != avatar.rig.neutral.shape:
+            raise FileError(f"{output} was not read back as it was written; check the disk.")
+        checkpoint.unlink(missing_ok=True)
+    result = _report(track, timings)
+    if report is not None:
+        with storage.replacing(Path(report)) as temporary:
+            temporary.write_text(json.dumps(result, indent=2, default=float))
+    return result
+
+
+def load_avatar(path: Path | str) -> Avatar:
+    """Reads an `.avatar` file.
+
+    Raises:
+        FileError: there is none.
+        FormatError: it is not one.
+    """
+    return storage.load(path, Avatar)
+
+
+def drive(
+    avatar: Avatar,
+    source: str | Path,
+    *,
+    fps: float | None = None,
+    face: Face = None,
+    relative: bool = True,
+    progress: Progress | None = None,
+    say: Say = lambda line: None,
+) -> Motion:
+    """Motion for an avatar from a video, a Live Link Face CSV, ARKit JSON, a `.motion`, an `.avatar`, or "demo".
+
+    Args:
+        avatar: Who will be driven.
+        source: What drives.
+        fps: Rate of the result; the source's own when left out.
+        face: Whom to follow in a video.
+        relative: Take coefficients relative to the driver's resting face.
+        progress: Called with stage, done, total.
+        say: Called with what a person should know.
+    """
+    path = Path(source)
+    if path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir():
+        model = models.load("head")
+        track = tracking.track(capture.open_capture(path), model, face=face, progress=progress, say=say)
+        rig = models.build_rig(model, track.identity, track.offsets)
+        motion = replace(track_to_motion(track, rig), source=path.name)
+    else:
+        motion = driving.from_source(str(source))
+    # A recording has a resting face; a .motion or the demo is already what it should be.
+    if relative and (path.suffix.lower() in VIDEO_SUFFIXES | {".csv", ".json", ".avatar"} or path.is_dir()):
+        motion = driving.retarget(motion)
+    return driving.resample(motion, fps) if fps is not None else motion
+
+
+def resolve_motion(avatar: Avatar, motion: Motion | Path | str | None) -> Motion | None:
+    """The avatar's own motion for None, none for "none", a file's otherwise."""
+    if motion is None:
+        return avatar.motion
+    if isinstance(motion, Motion):
+        return motion
+    if str(motion) == "none":
+        return None
+    return storage.load(motion, Motion)
+
+
+def export(avatar: Avatar, output: Path | str, *, motion: Motion | Path | str | None = None) -> Path:
+    """Writes a file for engines and tools; the suffix chooses the format.
+
+    Raises:
+        ExportError: unknown suffix, or the file did not survive being read back.
+    """
+    resolved = resolve_motion(avatar, motion)
+    exporting.export(avatar, Path(output), motion="none" if resolved is None else resolved)
+    return Path(output)
+
+
+def render(
+    avatar: Avatar,
+    output: Path | str,
+    *,
+    motion: Motion | Path | str | None = None,
+    settings: RenderSettings | None = None,
+    progress: Progress | None = None,
+) -> dict:
+    """Draws an MP4 or a PNG.
+
+    Returns:
+        Number of frames, width, height, and frames drawn per second.
+    """
+    settings = settings or RenderSettings()
+    source = settings.compare or settings.footage
+    if source is None and (settings.background == "footage" or settings.camera == "track") and avatar.footage:
+        source = Path(avatar.footage.sources[0])
+        source = source if source.exists() else None
+    camera: object = settings.camera
+    if settings.camera not in ("front", "orbit", "track"):
+        camera = next(iter(capture.read_cameras(settings.camera).values()))
+    film_settings = FilmSettings(
+        camera=camera,  # type: ignore[arg-type]
+        background=settings.background,
+        compare=settings.compare is not None,
+        frame=settings.frame,
+        size=settings.size,
+        untextured=settings.untextured,
+    )
+    footage = _open_again(avatar, source) if source is not None else None
+    return film(avatar, Path(output), resolve_motion(avatar, motion), film_settings, footage=footage, progress=progress)
+
+
+def contact_sheet(avatar: Avatar, output: Path | str, *, footage: Path | str | None = None) -> None:
+    """One PNG to judge an avatar by."""
+    draw_sheet(avatar, Path(output), footage=_open_again(avatar, Path(footage)) if footage else None)
+
+
+def parse_face(text: str | None) -> Face:
+    """`--face`: a number, or X,Y pixels.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if text is None:
+        return None
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    if re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", text):
+        x, y = text.split(",")
+        return float(x), float(y)
+    raise ValueError(f"--face {text}: expected a number (0 is the largest and steadiest), or X,Y in pixels.")
+
+
+def _open_again(avatar: Avatar, source: Path) -> Capture:
+    """The avatar's footage: all of its sources where they still exist, else the file that was named."""
+    own = avatar.footage.sources if avatar.footage else ()
+    if len(own) > 1 and all(Path(s).exists() for s in own):
+        return capture.open_capture(*own)
+    return capture.open_capture(source)
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise AvatarError("--device cuda: torch sees no CUDA device here. Use --device auto, or see `avatar3d doctor`.")
+
+
+@contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[stage] = time.perf_counter() - start
+
+
+def _key(inputs: Sequence[Path | str], settings: FitSettings) -> str:
+    """Changes with the footage, with what tracking depends on, and with the version."""
+    parts: list[object] = [__version__, settings.model, str(settings.cameras), settings.face, settings.seed]
+    for item in map(Path, inputs):
+        stat = item.stat() if item.exists() else None
+        parts.append((str(item.resolve()), stat.st_size, stat.st_mtime_ns) if stat else str(item))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _with_key(track: Track, key: str) -> Track:
+    return replace(track, report={**track.report, "checkpoint_key": key})
+
+
+def _resume(checkpoint: Path, key: str) -> Track | None:
+    try:
+        track = storage.load(checkpoint, Track)
+    except FileError:
+        return None
+    return track if track.report.get("checkpoint_key") == key else None
+
+
+def _report(track: Track, timings: dict[str, float]) -> dict:
+    report = {name: value for name, value in track.report.items() if name not in ("checkpoint_key", "notes")}
+    detail = report.pop("timings", {})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    stages = {**timings, **detail}
+    if detail:
+        stages.pop("track", None)
+    return {**report, "timings": {k: round(v, 3) for k, v in stages.items()}, "memory": {"peak_mb": round(peak, 1)}}
