@@ -1,5 +1,6 @@
 """Differentiable operations, each with a torch reference, a C++ kernel and a CUDA kernel."""
 
+from avatar3d.ops.antialias import antialias, face_neighbours
 from avatar3d.ops.interpolate import interpolate
 from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landmark_equations
 from avatar3d.ops.rasterize import Raster, rasterize
@@ -11,6 +12,8 @@ __all__ = [
     "LandmarkRows",
     "NormalEquations",
     "Raster",
+    "antialias",
+    "face_neighbours",
     "interpolate",
     "landmark_equations",
     "rasterize",

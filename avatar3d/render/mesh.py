@@ -51,6 +51,8 @@ def render_mesh(
     normals: Float[Tensor, "n v 3"] | None = None,
     background: Float[Tensor, "..."] | None = None,
     cull: bool = False,
+    antialias: bool = True,
+    neighbours: Int[Tensor, "f 3"] | None = None,
     backend: Backend = "auto",
 ) -> RenderedMesh:
     """Draws a batch of meshes, each through a camera.
@@ -70,6 +72,9 @@ def render_mesh(
         normals: Per vertex, world space; area-weighted when left out.
         background: sRGB, three numbers or an image of the pictures' size; white when left out.
         cull: Leave out triangles that are seen from behind.
+        antialias: Smooth the outlines of colour and alpha. Without it no gradient tells the vertices where an outline
+            should lie.
+        neighbours: `ops.face_neighbours(faces)`, for antialiasing; computed when left out.
         backend: As for the operations.
 
     Raises:
@@ -101,6 +106,10 @@ def render_mesh(
     alpha = (triangle >= 0).to(points)
     behind = points.new_ones(3) if background is None else background.to(points)
     rgb = torch.where(triangle[..., None] >= 0, shade(albedo, normal_image, light), behind)
+    if antialias:
+        image = torch.cat([rgb, alpha[..., None]], -1)
+        image = ops.antialias(image, raster, points, faces, K, near=NEAR, neighbours=neighbours, backend=backend)
+        rgb, alpha = image[..., :3], image[..., 3]
     return RenderedMesh(
         rgb=rgb, alpha=alpha, depth=depth, normals=normal_image, triangle=triangle, barycentrics=barycentrics, uv=uv
     )

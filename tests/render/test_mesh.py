@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from avatar3d import ops
 from avatar3d.geometry.projection import project
 from avatar3d.render import ambient_light, render_mesh
 from avatar3d.types import Camera
@@ -28,7 +29,7 @@ def test_a_sphere_seen_from_the_front():
     hit = inside > 0.05
     distance = along - inside.clamp_min(0).sqrt()
     normal = (d * distance[..., None] - torch.tensor([0, 0, 3.0]).double()) * torch.tensor([1, -1, -1.0]).double()
-    assert (out.alpha[0][hit] == 1).all() and (out.alpha[0][inside < -0.05] == 0).all()
+    assert (out.alpha[0][hit] == 1).all() and (out.alpha[0][inside < -0.1] == 0).all()
     torch.testing.assert_close(out.depth[0][hit], (d[..., 2] * distance)[hit], rtol=0.004, atol=0)
     assert (out.normals[0] * normal).sum(-1)[hit].min() > 0.999
     torch.testing.assert_close(out.rgb, torch.ones_like(out.rgb), rtol=0, atol=2e-4)
@@ -76,8 +77,43 @@ def test_distortion_agrees_with_projection():
     view = camera(distortion=torch.tensor([-0.2, 0.05, 0.002, -0.003]))
     out = render_mesh(vertices[None], faces, view)
     pixels = project(vertices, view)
-    y, x = torch.nonzero(out.alpha[0] > 0, as_tuple=True)
+    y, x = torch.nonzero(out.triangle[0] >= 0, as_tuple=True)
     corners = pixels[faces[out.triangle[0, y, x].long()].long()]
     lo, hi = corners.amin(1), corners.amax(1)
     centres = torch.stack([x, y], -1) + 0.5
     assert len(x) > 1000 and (centres >= lo - 1e-6).all() and (centres <= hi + 1e-6).all()
+
+
+def test_gradients_reach_everything():
+    vertices, faces = sphere(10, 14)
+    vertices = vertices[None].requires_grad_()
+    colours = torch.full_like(vertices, 0.5).requires_grad_()
+    light, background = ambient_light(0.8).requires_grad_(), torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    T, K = FRONT.clone().requires_grad_(), Camera.from_focal(90.0, 96, 80).K.requires_grad_()
+    view = Camera(K, 96, 80, T)
+    out = render_mesh(vertices, faces, view, vertex_colours=colours, light=light, background=background)
+    target = render_mesh(vertices.detach() * 1.05, faces, camera(), vertex_colours=colours.detach()).rgb.detach()
+    wrt = (vertices, colours, light, background, T, K)
+    for gradient in torch.autograd.grad(((out.rgb - target) ** 2).sum(), wrt):
+        assert torch.isfinite(gradient).all() and float(gradient.abs().max()) > 0
+
+
+def test_shape_and_place_are_found_from_outlines():
+    """Gradient descent on the picture of a mask alone moves a sphere to where the target is, and to its size."""
+    vertices, faces = sphere(12, 18)
+    neighbours = ops.face_neighbours(faces)
+    truth = torch.tensor([0.25, -0.15, 0.2, 1.1], dtype=torch.float64)
+
+    def draw(state):
+        moved = vertices * state[3] + state[:3] * torch.tensor([1.0, 1, 0])
+        return render_mesh(moved[None], faces, camera(), neighbours=neighbours).alpha
+
+    target = draw(truth)
+    state = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([state], 0.02)
+    for step in range(70):
+        optimiser.param_groups[0]["lr"] = 0.03 * 0.94**step
+        optimiser.zero_grad()
+        ((draw(state) - target) ** 2).mean().backward()
+        optimiser.step()
+    assert (state.detach() - truth)[[0, 1, 3]].abs().max() < 0.003

@@ -1,5 +1,6 @@
 """The operations in plain torch: their definition, and the fallback where no compiler was."""
 
+from avatar3d.ops.reference.antialias import antialias_pixels
 from avatar3d.ops.reference.interpolate import interpolate
 from avatar3d.ops.reference.landmark_equations import landmark_equations
 from avatar3d.ops.reference.rasterize import rasterize_pixels
@@ -8,6 +9,7 @@ from avatar3d.ops.reference.skin import skin
 from avatar3d.ops.reference.solve_normal_equations import solve_normal_equations
 
 __all__ = [
+    "antialias_pixels",
     "interpolate",
     "landmark_equations",
     "rasterize_pixels",
