@@ -14,11 +14,14 @@ from typing import Literal
 
 import torch
 
-from avatar3d import __version__, appearance, capture, drive as driving, export as exporting, models, storage
-from avatar3d import track as tracking
+from avatar3d import __version__, appearance, capture, models, storage
+from avatar3d import drive as driving
 from avatar3d.errors import AvatarError, FileError
-from avatar3d.export.film import FilmSettings, contact_sheet as draw_sheet, film
+from avatar3d.export import export as write_file
+from avatar3d.export.film import FilmSettings, film
+from avatar3d.export.film import contact_sheet as draw_sheet
 from avatar3d.models.motion import track_to_motion
+from avatar3d.track import track as track_capture
 from avatar3d.types import Avatar, Motion, Track
 from avatar3d.types.capture import Capture
 
@@ -104,7 +107,7 @@ def fit(
     with _timed(timings, "track"):
         track = _resume(checkpoint, key)
         if track is None:
-            track = tracking.track(footage, model, face=settings.face, progress=progress, say=tell)
+            track = track_capture(footage, model, face=settings.face, progress=progress, say=tell)
             storage.save(checkpoint, _with_key(track, key))
         else:
             tell(f"going on from {checkpoint.name}: tracking is done")
@@ -166,7 +169,7 @@ def drive(
     path = Path(source)
     if path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir():
         model = models.load("head")
-        track = tracking.track(capture.open_capture(path), model, face=face, progress=progress, say=say)
+        track = track_capture(capture.open_capture(path), model, face=face, progress=progress, say=say)
         rig = models.build_rig(model, track.identity, track.offsets)
         motion = replace(track_to_motion(track, rig), source=path.name)
     else:
@@ -195,7 +198,7 @@ def export(avatar: Avatar, output: Path | str, *, motion: Motion | Path | str | 
         ExportError: unknown suffix, or the file did not survive being read back.
     """
     resolved = resolve_motion(avatar, motion)
-    exporting.export(avatar, Path(output), motion="none" if resolved is None else resolved)
+    write_file(avatar, Path(output), motion="none" if resolved is None else resolved)
     return Path(output)
 
 
