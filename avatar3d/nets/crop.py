@@ -1,6 +1,8 @@
 """Square, rotated windows of an image: what the networks see, and the way back to image pixels."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +35,19 @@ class Square:
         return np.stack([self.x + c * d[..., 0] - s * d[..., 1], self.y + s * d[..., 0] + c * d[..., 1]], -1)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps torch from spreading work of a millisecond over threads: where cores are busy, that takes five times as
+    long as it saves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def crop(image: UInt8[np.ndarray, "h w 3"], square: Square, side: int, *, extend: bool) -> Float[Tensor, "side side 3"]:
     """Samples a window bilinearly, low-pass filtered where it is much reduced.
 

