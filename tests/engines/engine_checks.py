@@ -1,0 +1,202 @@
+"""What engines make of a GLB: Khronos' validator, Blender, three.js in a headless browser.
+
+python tests/engines/engine_checks.py me.glb [more.glb ...] [--pictures FOLDER]
+
+Each check reads the file with the engine's own importer and returns plain arrays; `compare` holds them against the
+file's accessors, which the exporter has itself held against the avatar.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+
+from avatar3d.export.glb_check import GlbReader
+from avatar3d.types import ARKIT_NAMES
+
+HERE = Path(__file__).resolve().parent
+ENGINES = Path(os.environ.get("AVATAR3D_ENGINES", HERE.parent.parent / "build" / "engines")).resolve()
+TOLERANCE = 1e-4
+"""Metres."""
+
+
+class Missing(Exception):
+    """An engine that is not installed here; the text says how to get it."""
+
+
+def validate(glb: Path) -> dict:
+    """The Khronos validator's report."""
+    if not shutil.which("node") or not (ENGINES / "node_modules" / "gltf-validator").is_dir():
+        raise Missing("the glTF validator is not installed: tests/engines/install.sh (needs npm)")
+    environment = os.environ | {"AVATAR3D_ENGINES": str(ENGINES)}
+    command = ["node", str(HERE / "validate.cjs"), str(glb)]
+    return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120).stdout)
+
+
+def blender(glb: Path, fps: float, times: list[float]) -> dict:
+    """What Blender imports: see `blender_dump.py`."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.npz"
+        arguments = [str(glb), str(out), str(fps), *map(str, times)]
+        command = [*_blender_command(), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if not out.exists():
+            raise RuntimeError(f"Blender failed: {result.stdout[-2000:]}{result.stderr[-2000:]}")
+        with np.load(out) as data:
+            return {name: data[name].tolist() if data[name].dtype.kind == "U" else data[name] for name in data}
+
+
+def _blender_command() -> list[str]:
+    script = str(HERE / "blender_dump.py")
+    python = ENGINES / "bpy" / "bin" / "python"
+    if python.exists():
+        return [str(python), script]
+    if shutil.which("blender"):
+        return ["blender", "-b", "--factory-startup", "-P", script, "--"]
+    raise Missing("Blender is not installed: tests/engines/install.sh --blender (1 GB)")
+
+
+def three(glb: Path, times: list[float], timeout: float = 240) -> dict:
+    """What three.js loads and draws: see `three.html`. Pictures are under `still.png` and `frame0.png`, ..."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    if browser is None or not (ENGINES / "node_modules" / "three").is_dir():
+        raise Missing("three.js or Chromium is not installed: tests/engines/install.sh (needs npm, chromium)")
+    received: dict[str, bytes] = {}
+    finished = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.split("?")[0]
+            files = {"/": HERE / "three.html", "/avatar.glb": glb}
+            file = files.get(path) or (ENGINES / path.lstrip("/")).resolve()
+            allowed = path in files or (ENGINES / "node_modules") in file.parents
+            if not allowed or not file.is_file():
+                self.send_error(404)
+                return
+            kinds = {".html": "text/html", ".js": "text/javascript", ".glb": "model/gltf-binary"}
+            self.send_response(200)
+            self.send_header("Content-Type", kinds.get(file.suffix, "application/octet-stream"))
+            self.end_headers()
+            self.wfile.write(file.read_bytes())
+
+        def do_POST(self) -> None:
+            name = self.path.rsplit("/", 1)[1]
+            received[name] = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(204)
+            self.end_headers()
+            if name in ("done", "error"):
+                finished.set()
+
+        def log_message(self, *arguments) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    flags = ["--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader",
+             "--enable-unsafe-swiftshader", "--disable-gpu-sandbox", "--no-first-run", "--disable-extensions",
+             "--disable-background-networking", "--disable-dev-shm-usage"]  # fmt: skip
+    url = f"http://127.0.0.1:{server.server_port}/?times={json.dumps(times, separators=(',', ':'))}"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        with subprocess.Popen(
+            [browser, *flags, f"--user-data-dir={profile}", url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                in_time = finished.wait(timeout)
+            finally:
+                process.terminate()
+                server.shutdown()
+                server.server_close()
+    if "error" in received or not in_time:
+        raise RuntimeError(f"three.js: {received.get('error', b'no answer in time').decode()}")
+    found = json.loads(received.pop("done"))
+    for name, content in received.items():
+        found[name] = content if name.endswith(".png") else np.frombuffer(content, np.float32).reshape(-1, 3)
+    found["morphs"] = found["morphs"].reshape(len(found["names"]), -1, 3)
+    found["posed"] = [found.pop(f"posed{i}") for i in range(len(times)) if f"posed{i}" in found]
+    return found
+
+
+def shapes_of(glb: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Positions `[v, 3]` and morph displacements `[s, v, 3]` as the file's accessors have them."""
+    reader = GlbReader(glb)
+    primitive = reader.document.meshes[0].primitives[0]
+    morphs = np.stack([reader.accessor(target["POSITION"]) for target in primitive.targets])
+    return reader.accessor(primitive.attributes.POSITION), morphs
+
+
+def gap(actual: np.ndarray, expected: np.ndarray) -> float:
+    """Largest distance, metres; infinite where the shapes differ."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    return float(np.linalg.norm(np.asarray(actual, np.float64) - expected, axis=-1).max())
+
+
+def compare(found: dict, glb: Path) -> dict[str, float]:
+    """Distances between what an engine has and what the file holds, metres."""
+    position, morphs = shapes_of(glb)
+    return {"neutral": gap(found.get("basis", found.get("position")), position), "morphs": gap(found["morphs"], morphs)}
+
+
+def main() -> int:
+    """Checks files from the command line; prints one line per check; exit status 1 when one fails."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("glb", nargs="+", type=Path)
+    parser.add_argument("--pictures", type=Path, help="folder for three.js' screenshots")
+    arguments = parser.parse_args()
+    return int(not all([_check(glb, arguments.pictures) for glb in arguments.glb]))
+
+
+def _check(glb: Path, pictures: Path | None) -> bool:
+    """Runs every check that is installed on one file, and prints what came of it."""
+    outcomes = []
+
+    def line(check: str, holds: bool, what: str) -> None:
+        outcomes.append(holds)
+        print(f"{'ok  ' if holds else 'FAIL'} {glb.name}: {check}: {what}", flush=True)
+
+    times, fps = _middle(glb)
+    line("size", glb.stat().st_size < 20e6, f"{glb.stat().st_size / 1e6:.2f} MB")
+    try:
+        issues = validate(glb)["issues"]
+        counts = [f"{issues[f'num{kind}']} {kind.lower()}" for kind in ("Errors", "Warnings", "Infos")]
+        line("glTF validator", issues["numErrors"] == 0, ", ".join(counts))
+    except Missing as missing:
+        print(f"skip {glb.name}: {missing}")
+    engines = {"Blender": partial(blender, glb, fps, times), "three.js": partial(three, glb, times)}
+    for name, check in engines.items():
+        try:
+            found = check()
+        except Missing as missing:
+            print(f"skip {glb.name}: {missing}")
+            continue
+        gaps = compare(found, glb)
+        holds = max(gaps.values()) <= TOLERANCE and list(found["names"]) == list(ARKIT_NAMES)
+        text = f"{found.get('version', found.get('revision'))}: {len(found['names'])} shapes by name, "
+        line(name, holds, text + ", ".join(f"{k} within {1000 * v:.5f} mm" for k, v in gaps.items()))
+        if pictures:
+            pictures.mkdir(parents=True, exist_ok=True)
+            for key in (k for k in found if k.endswith(".png")):
+                (pictures / f"{glb.stem}_{key}").write_bytes(found[key])
+    return all(outcomes)
+
+
+def _middle(glb: Path) -> tuple[list[float], float]:
+    """The time of the middle key of a file's animation (0 for a still), and its rate."""
+    reader = GlbReader(glb)
+    if not reader.document.animations:
+        return [0.0], 30.0
+    keys = reader.accessor(reader.document.animations[0].samplers[0].input)
+    return [float(keys[len(keys) // 2])], (len(keys) - 1) / float(keys[-1]) if len(keys) > 1 else 30.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
