@@ -1,0 +1,177 @@
+"""Identity and focal length from keyframes: all unknowns at once, frames eliminated by the Schur complement."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from avatar3d.ops import solve_normal_equations
+from avatar3d.track.config import TrackConfig
+from avatar3d.track.observe import Observations, State, equations, measurement_weights
+from avatar3d.track.problem import Problem
+
+FOCAL_AFTER = 3
+"""Steps before the focal length moves: by then the poses are about right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointFit:
+    """Keyframes, fitted together."""
+
+    state: State
+    focal_sigma: Float[Tensor, "c"]
+    """Posterior standard deviation of the logarithm of every focal length; 0 where it was given."""
+    identity_sigma: Float[Tensor, "k"]
+    """Posterior standard deviation of every identity coefficient; the prior's is 1."""
+    cost: float
+
+
+def fit_jointly(
+    problem: Problem,
+    obs: Observations,
+    start: State,
+    log_focal: Float[Tensor, "c 2"],
+    config: TrackConfig,
+    *,
+    neutral: Float[Tensor, "t"] | None = None,
+) -> JointFit:
+    """Levenberg-Marquardt over expression, pose, identity and focal length.
+
+    Args:
+        problem: The model.
+        obs: Keyframes.
+        start: First guess.
+        log_focal: Mean and standard deviation of the prior on every camera's log focal length; 0 where it is known.
+        config: Settings.
+        neutral: Factor of every frame on the prior that draws expressions to zero.
+    """
+    free_focal = log_focal[:, 1] > 0
+    state, damping = start, 1e-4
+    accepted = _linearise(problem, obs, state, log_focal, config, neutral)
+    for step in range(config.joint_iterations):
+        moving = free_focal & (step >= FOCAL_AFTER)
+        proposal = _step(problem, obs, state, accepted, moving, damping)
+        trial = _linearise(problem, obs, proposal, log_focal, config, neutral)
+        # weights follow the distance, so the costs of two estimates compare only at the same weights
+        if trial.cost <= accepted.cost * (1 + 1e-3) or step < FOCAL_AFTER:
+            gain = accepted.cost - trial.cost
+            state, accepted, damping = proposal, trial, max(damping / 4, 1e-7)
+            if step > FOCAL_AFTER + 2 and abs(gain) < 1e-4 * trial.cost:
+                break
+        else:
+            damping = min(damping * 20, 1e3)
+    focal_sigma, identity_sigma = _posterior(problem, obs, state, accepted, free_focal)
+    return JointFit(state=state, focal_sigma=focal_sigma, identity_sigma=identity_sigma, cost=accepted.cost)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """Equations with the priors in them. Shared unknowns: log focal of every camera, then identity."""
+
+    H: Tensor  # [t, n, n]
+    g: Tensor  # [t, n]
+    C: Tensor  # [t, n, s] per frame against shared
+    S: Tensor  # [s, s]
+    gs: Tensor  # [s]
+    cost: float
+
+
+def _linearise(
+    problem: Problem, obs: Observations, state: State, log_focal: Tensor, config: TrackConfig, neutral: Tensor | None
+) -> _Linear:
+    weights = measurement_weights(problem, obs, state, config)
+    eq = equations(problem, obs, state, weights, config, shared=True)
+    e, cameras, k = problem.expressions, len(state.focal), len(state.identity)
+    n, s = e + 6, cameras + k
+    t = obs.frames
+    H, g = eq.H.new_zeros(t, n, n), eq.g.new_zeros(t, n)
+    H.index_add_(0, obs.frame, eq.H[:, :n, :n])
+    g.index_add_(0, obs.frame, eq.g[:, :n])
+    C = eq.H.new_zeros(t, n, s)
+    C[:, :, cameras:].index_add_(0, obs.frame, eq.H[:, :n, n + 1 :])
+    C.transpose(1, 2).reshape(t, s, n)
+    S, gs = eq.H.new_zeros(s, s), eq.g.new_zeros(s)
+    S[cameras:, cameras:] = eq.H[:, n + 1 :, n + 1 :].sum(0) + torch.eye(k, dtype=S.dtype)
+    gs[cameras:] = eq.g[:, n + 1 :].sum(0) + state.identity
+    for c in range(cameras):
+        own = obs.camera == c
+        C[:, :, c].index_add_(0, obs.frame[own], eq.H[own, :n, n])
+        S[c, c] = eq.H[own, n, n].sum()
+        S[c, cameras:] = S[cameras:, c] = eq.H[own, n, n + 1 :].sum(0)
+        gs[c] = eq.g[own, n].sum()
+    cost = float(eq.cost.sum()) + 0.5 * float(state.identity.square().sum())
+    known = log_focal[:, 1] <= 0
+    precision = torch.where(known, 0, log_focal[:, 1].clamp_min(1e-6) ** -2)
+    away = state.focal.log() - log_focal[:, 0]
+    S.diagonal()[:cameras] += precision
+    gs[:cameras] += precision * away
+    cost += 0.5 * float((precision * away.square()).sum())
+    l1 = problem.l1 * (torch.ones(t, 1, dtype=H.dtype) if neutral is None else neutral[:, None])
+    H.diagonal(dim1=1, dim2=2)[:, :e] += problem.ridge
+    g[:, :e] += problem.ridge * state.expression + l1
+    cost += float((0.5 * problem.ridge * state.expression.square() + l1 * state.expression).sum())
+    return _Linear(H, g, C, S, gs, cost)
+
+
+def _bounds(problem: Problem, state: State) -> tuple[Tensor, Tensor]:
+    free = torch.full((len(state.t), 6), torch.inf, dtype=state.t.dtype)
+    lower = torch.cat([problem.lower - state.expression, -free], 1)
+    return lower, torch.cat([problem.upper - state.expression, free], 1)
+
+
+def _step(
+    problem: Problem, obs: Observations, state: State, eq: _Linear, moving: Bool[Tensor, "c"], damping: float
+) -> State:
+    H = eq.H + torch.diag_embed(damping * eq.H.diagonal(dim1=1, dim2=2) + 1e-9)
+    S = eq.S + torch.diag(damping * eq.S.diagonal())
+    lower, upper = _bounds(problem, state)
+    alone, _ = solve_normal_equations(H, eq.g, lower, upper)
+    held = (alone <= lower) | (alone >= upper)
+    ds = _shared_step(H, eq.g, eq.C, S, eq.gs, torch.where(held, alone, 0), held, moving)
+    step, _ = solve_normal_equations(H, eq.g + eq.C @ ds, lower, upper)
+    cameras = len(state.focal)
+    focal = state.focal * ds[:cameras].clamp(-0.3, 0.3).exp()
+    state = replace(state.moved(step, problem), focal=focal, identity=state.identity + ds[cameras:])
+    return _keep_size(state, ds[:cameras].clamp(-0.3, 0.3) - ds[:cameras], obs)
+
+
+def _keep_size(state: State, less: Tensor, obs: Observations) -> State:
+    """Where a step of the focal length was cut short, moves the head so that its size in the picture is as meant."""
+    if bool((less == 0).all()) or len(state.focal) > 1:
+        return state
+    return replace(state, t=state.t * less.exp()[0])
+
+
+def _reduced(H: Tensor, C: Tensor, S: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Schur complement of the free per-frame unknowns, and H^-1 C."""
+    free = (~held).to(H)
+    A = H * free[:, :, None] * free[:, None, :] + torch.diag_embed(1 - free)
+    B = C * free[:, :, None]
+    X = torch.cholesky_solve(B, torch.linalg.cholesky(A))
+    return S - torch.einsum("tns,tnr->sr", B, X), X
+
+
+def _shared_step(
+    H: Tensor, g: Tensor, C: Tensor, S: Tensor, gs: Tensor, fixed: Tensor, held: Tensor, moving: Tensor
+) -> Tensor:
+    reduced, X = _reduced(H, C, S, held)
+    g = (g + (H @ fixed[..., None])[..., 0]) * (~held)
+    rhs = gs + torch.einsum("tns,tn->s", C, fixed) - torch.einsum("tns,tn->s", X, g)
+    use = torch.cat([moving, torch.ones(len(gs) - len(moving), dtype=torch.bool)])
+    out = torch.zeros_like(gs)
+    out[use] = -torch.linalg.solve(reduced[use][:, use], rhs[use])
+    return out
+
+
+def _posterior(
+    problem: Problem, obs: Observations, state: State, eq: _Linear, free_focal: Tensor
+) -> tuple[Tensor, Tensor]:
+    lower, upper = _bounds(problem, state)
+    held = (lower >= -1e-9) & (eq.g > 0) | (upper <= 1e-9) & (eq.g < 0)
+    reduced, _ = _reduced(eq.H + 1e-9 * torch.eye(eq.H.shape[1]).to(eq.H), eq.C, eq.S, held)
+    use = torch.cat([free_focal, torch.ones(len(state.identity), dtype=torch.bool)])
+    variance = torch.zeros_like(eq.gs)
+    variance[use] = torch.linalg.inv(reduced[use][:, use]).diagonal()
+    sigma = variance.clamp_min(0).sqrt()
+    return sigma[: len(free_focal)], sigma[len(free_focal) :]

@@ -1,0 +1,206 @@
+"""Detections to a `Track`: keyframes, joint fit, every frame, outliers, smoothing, bridging, and the world's axes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from avatar3d.errors import DetectionError
+from avatar3d.models.linear import LinearModel
+from avatar3d.track import observe
+from avatar3d.track.config import TrackConfig
+from avatar3d.track.detections import Detections, focal_prior, observations
+from avatar3d.track.frames import Chain, fit_sequence, interpolate, scatter, smooth_all
+from avatar3d.track.joint import JointFit, fit_jointly
+from avatar3d.track.keyframes import choose_keyframes
+from avatar3d.track.observe import Observations, State
+from avatar3d.track.pose import initial_pose
+from avatar3d.track.problem import Problem, make_problem
+from avatar3d.track.result import Solution, make_track
+from avatar3d.types.track import DroppedFrame, Track
+from avatar3d.typing import typed
+
+MIN_PRESENCE = 0.5
+YAW_KNOWN = 0.14
+"""Standard deviation of yaw over keyframes, radians, from which a focal length can be told at all."""
+FOCAL_KNOWN = 0.08
+"""Posterior standard deviation of its logarithm up to which it counts as determined."""
+
+Progress = Callable[[float], None]
+
+
+@typed
+def track_landmarks(
+    detections: Detections,
+    model: LinearModel,
+    config: TrackConfig = TrackConfig(),
+    *,
+    identity: Float[Tensor, "k"] | None = None,
+    progress: Progress | None = None,
+) -> Track:
+    """Fits a head model to the landmarks of one face.
+
+    Args:
+        detections: What was seen.
+        model: A linear model with an embedding of the 478 landmarks.
+        config: Settings.
+        identity: Coefficients, where they are known; else they are found, with the focal length, from keyframes.
+        progress: Called with the share that is done, 0..1.
+
+    Raises:
+        DetectionError: no picture shows a face.
+        ValueError: the model has no landmarks.
+    """
+    problem = make_problem(model, config)
+    obs = observations(detections, minimum=MIN_PRESENCE)
+    seen = _seen(obs)
+    if not bool(seen.any()):
+        raise DetectionError(f"No face in any of {obs.frames} frames.")
+    prior = focal_prior(detections.lenses, given=config.focal, sigma=config.focal_sigma, hint_sigma=config.hint_sigma)
+    state, joint = _joint(problem, obs, seen, prior, config, identity)
+    report = progress or (lambda share: None)
+    report(0.1)
+    links = _links(detections, obs)
+    index = torch.nonzero(seen)[:, 0]
+    found = []
+    for start in range(0, len(index), config.window):
+        part = index[start : start + config.window]
+        gap = torch.cat([torch.tensor([False]), part[1:] - part[:-1] == 1]) & links[part]
+        found.append(fit_sequence(problem, obs.at(part), state.at(part), config, gap))
+        report(0.1 + 0.5 * (start + len(part)) / len(index))
+    alone = replace(
+        state,
+        expression=torch.cat([s.expression for s in found]),
+        R=torch.cat([s.R for s in found]),
+        t=torch.cat([s.t for s in found]),
+    )
+    usable, dropped = _judge(problem, obs, seen, scatter(state, index, alone), detections, config)
+    kept = torch.nonzero(usable)[:, 0]
+    filled = interpolate(alone.at(torch.searchsorted(index, kept)), kept, torch.arange(obs.frames))
+    fps = detections.fps or 30.0
+    chain = Chain(
+        usable=usable, linked=links & _near(usable, round(config.bridge * fps)), sigma=_sigma(problem, config, fps)
+    )
+    smooth = smooth_all(problem, obs, filled, chain, config, lambda done: report(0.6 + 0.4 * done / obs.frames))
+    smooth = _bridge(smooth, usable, chain.linked)
+    solution = Solution(
+        problem=problem, obs=obs, state=smooth, alone=filled, usable=usable, linked=chain.linked, dropped=dropped,
+        joint=joint, determined=_determined(joint, smooth, kept, prior),
+    )  # fmt: skip
+    return make_track(solution, detections, config)
+
+
+def _seen(obs: Observations) -> Bool[Tensor, "t"]:
+    out = torch.zeros(obs.frames, dtype=torch.bool)
+    out[obs.frame[obs.confidence.amax(1) > 0]] = True
+    return out
+
+
+def _links(detections: Detections, obs: Observations) -> Bool[Tensor, "t"]:
+    """Whether each instant follows from the one before: same camera, no cut."""
+    linked = torch.ones(obs.frames, dtype=torch.bool)
+    linked[0] = False
+    for cut in detections.cuts:
+        linked[int(detections.instants[cut])] = False
+    if detections.instant is None:
+        linked[1:] &= detections.camera[1:] == detections.camera[:-1]
+    return linked
+
+
+def _first_state(problem: Problem, obs: Observations, seen: Tensor, prior: Tensor, identity: Tensor) -> State:
+    focal = prior[:, 0].exp()
+    frames = obs.frames
+    state = State(
+        identity=identity, focal=focal,
+        expression=torch.zeros(frames, problem.expressions, dtype=torch.float64),
+        R=torch.eye(3, dtype=torch.float64).repeat(frames, 1, 1), t=torch.zeros(frames, 3, dtype=torch.float64),
+    )  # fmt: skip
+    points = problem.rows.points + problem.rows.identity_basis @ identity
+    pictures = torch.nonzero(obs.confidence.amax(1) > 0)[:, 0]
+    T = initial_pose(points, obs.detections[pictures], problem.rigid, observe.intrinsics(obs, state)[pictures])
+    T = torch.linalg.inv(obs.T_camera_world[obs.camera[pictures]]) @ T
+    state.R[obs.frame[pictures]], state.t[obs.frame[pictures]] = T[:, :3, :3], T[:, :3, 3]
+    return state
+
+
+def _joint(
+    problem: Problem, obs: Observations, seen: Tensor, prior: Tensor, config: TrackConfig, identity: Tensor | None
+) -> tuple[State, JointFit]:
+    """Identity and focal length from keyframes, and first poses of all frames with them."""
+    k = problem.rows.identity_basis.shape[2]
+    start = torch.zeros(k, dtype=torch.float64) if identity is None else identity.double()
+    state = _first_state(problem, obs, seen, prior, start)
+    keys = choose_keyframes(problem, obs, state, torch.nonzero(seen)[:, 0], config.keyframes)
+    joint = fit_jointly(problem, obs.at(keys), state.at(keys), prior, config)
+    known = torch.stack([joint.state.focal.log(), torch.zeros_like(joint.state.focal)], 1)
+    return _first_state(problem, obs, seen, known, joint.state.identity), joint
+
+
+def _judge(
+    problem: Problem, obs: Observations, seen: Tensor, state: State, detections: Detections, config: TrackConfig
+) -> tuple[Tensor, tuple[DroppedFrame, ...]]:
+    """Which frames count, and why the others do not."""
+    error = observe.residuals(problem, obs, state).nanmedian(1).values / observe.unit_pixels(problem, obs, state)
+    worst = torch.zeros(obs.frames, dtype=torch.float64)
+    worst = worst.scatter_reduce(0, obs.frame, error.nan_to_num(0), "amax")
+    usual = float(worst[seen].median())
+    limit = max(config.outlier, 3 * usual)
+    usable = seen & (worst <= limit)
+    presence = torch.zeros(obs.frames, dtype=torch.float64)
+    presence = presence.scatter_reduce(
+        0, obs.frame, torch.where(detections.seen, detections.presence.double(), 0), "amax"
+    )
+    dropped = []
+    for i in torch.nonzero(~usable)[:, 0].tolist():
+        if bool(seen[i]):
+            reason = f"landmarks do not fit a face: {worst[i]:.1%} of the inter-ocular distance, usually {usual:.1%}"
+        elif presence[i] > 0:
+            reason = f"face hidden or unclear: presence {float(presence[i]):.2f}"
+        else:
+            reason = "no face found"
+        dropped.append(DroppedFrame(index=i, reason=reason))
+    if not bool(usable.any()):
+        raise DetectionError(f"No face could be followed in any of {obs.frames} frames.")
+    return usable, tuple(dropped)
+
+
+def _near(usable: Tensor, reach: int) -> Bool[Tensor, "t"]:
+    """False within gaps of more than `reach` unusable frames."""
+    out = usable.clone()
+    known = torch.nonzero(usable)[:, 0]
+    for a, b in zip(known[:-1].tolist(), known[1:].tolist(), strict=True):
+        if b - a - 1 <= reach:
+            out[a:b] = True
+    return out
+
+
+def _bridge(state: State, usable: Tensor, linked: Tensor) -> State:
+    """Frames that neither were seen nor hang on seen ones lie on the line between those that do."""
+    good = usable | linked
+    known = torch.nonzero(good)[:, 0]
+    missing = torch.nonzero(~good)[:, 0]
+    if len(missing) == 0:
+        return state
+    return scatter(state, missing, interpolate(state.at(known), known, missing))
+
+
+def _sigma(problem: Problem, config: TrackConfig, fps: float) -> Tensor:
+    slower = (30 / fps) ** 2
+    e = problem.expressions
+    sigma = torch.full((e + 6,), config.smooth_expression * slower).double()
+    sigma[e : e + 3] = torch.deg2rad(torch.tensor(config.smooth_rotation)) * slower
+    sigma[e + 3 :] = config.smooth_translation * 1e-3 * slower
+    return sigma
+
+
+def _determined(joint: JointFit, state: State, kept: Tensor, prior: Tensor) -> bool:
+    """Whether the focal length was given, or the footage tells it."""
+    if bool((prior[:, 1] < 0.1).all()):
+        return True
+    if len(prior) > 1:
+        return False
+    yaw = torch.atan2(state.R[kept, 0, 2], state.R[kept, 2, 2].abs().clamp_min(1e-6))
+    wide = len(kept) > 2 and float(yaw.std()) > YAW_KNOWN
+    return wide and float(joint.focal_sigma.max()) < FOCAL_KNOWN
