@@ -1,0 +1,102 @@
+"""Plausible colours for a model's vertices, so that a landmark network sees a face in a picture of it."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from avatar3d.models.linear import LinearModel
+from avatar3d.typing import typed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Palette:
+    """sRGB colours, 0..1."""
+
+    skin: tuple[float, float, float] = (0.78, 0.60, 0.51)
+    lips: tuple[float, float, float] = (0.66, 0.38, 0.36)
+    hair: tuple[float, float, float] = (0.20, 0.14, 0.11)
+    iris: tuple[float, float, float] = (0.33, 0.22, 0.14)
+    sclera: tuple[float, float, float] = (0.90, 0.88, 0.87)
+    mouth: tuple[float, float, float] = (0.30, 0.10, 0.10)
+    teeth: tuple[float, float, float] = (0.88, 0.86, 0.80)
+
+
+SKINS = ((0.87, 0.70, 0.62), (0.80, 0.61, 0.52), (0.72, 0.53, 0.42), (0.60, 0.42, 0.32), (0.45, 0.31, 0.24),
+         (0.34, 0.23, 0.18))  # fmt: skip
+HAIRS = ((0.10, 0.08, 0.07), (0.22, 0.15, 0.11), (0.38, 0.26, 0.17), (0.55, 0.42, 0.28), (0.60, 0.58, 0.56))
+IRISES = ((0.28, 0.17, 0.10), (0.36, 0.25, 0.15), (0.35, 0.42, 0.48), (0.33, 0.40, 0.28))
+
+
+def random_palette(rng: torch.Generator) -> Palette:
+    """Skin from light to dark, hair, iris."""
+
+    def pick(options: tuple) -> tuple:
+        return options[int(torch.randint(len(options), (), generator=rng))]
+
+    skin = pick(SKINS)
+    redness = 0.7 + 0.2 * float(torch.rand((), generator=rng))
+    lips = (skin[0] * 0.86, skin[1] * redness * 0.86, skin[2] * redness * 0.92)
+    hair = pick(HAIRS if skin[0] > 0.65 else HAIRS[:2])
+    return Palette(skin=skin, lips=lips, hair=hair, iris=pick(IRISES if skin[0] > 0.65 else IRISES[:2]))
+
+
+@typed
+def paint(
+    model: LinearModel, palette: Palette, hair: bool = True, vertices: Float[Tensor, "v 3"] | None = None
+) -> Float[Tensor, "v 3"]:
+    """sRGB colour of every vertex, from the model's regions; regions that it lacks stay skin.
+
+    Args:
+        model: The model.
+        palette: Colours.
+        hair: Whether the scalp is drawn as hair.
+        vertices: Posed vertices do not matter here; the rest shape of another person may be given, metres.
+    """
+    rest = model.template if vertices is None else vertices
+    out = torch.tensor(palette.skin).repeat(len(rest), 1)
+
+    def fill(colour: tuple, *names: str, share: float = 1.0) -> None:
+        for name in names:
+            if name in model.regions:
+                mask = model.regions[name]
+                out[mask] = torch.lerp(out[mask], torch.tensor(colour), share)
+
+    if hair:
+        fill(palette.hair, "scalp")
+    fill(palette.hair, "brows", share=0.75)
+    fill(palette.lips, "lips_outer")
+    fill(palette.lips, "lips_inner")
+    fill(palette.mouth, "mouth_cavity", "mouth_socket", "gums_tongue")
+    fill((0.62, 0.33, 0.32), "tongue", "gums_upper", "gums_lower")
+    fill(palette.teeth, "teeth", "teeth_upper", "teeth_lower")
+    fill(palette.teeth if "gums_upper" not in model.regions else palette.mouth)
+    fill((0.62, 0.33, 0.32), "gums_upper", "gums_lower")
+    fill((0.25, 0.12, 0.10), "eye_socket_left", "eye_socket_right")
+    for side in ("left", "right"):
+        fill(palette.sclera, f"eyeball_{side}")
+        iris, pupil = eye_zones(model, side)
+        out[iris] = torch.tensor(palette.iris)
+        out[pupil] = torch.tensor((0.03, 0.03, 0.03))
+    for side in ("left", "right"):
+        fill((0.16, 0.11, 0.09), f"lash_line_{side}", share=0.7)
+    return out
+
+
+@typed
+def eye_zones(model: LinearModel, side: str) -> tuple[Bool[Tensor, "v"], Bool[Tensor, "v"]]:
+    """Iris and pupil of an eyeball: the model's own regions, else the front of the ball (11.7 and 4 mm wide)."""
+    none = torch.zeros(len(model.template), dtype=torch.bool)
+    ball = model.regions.get(f"eyeball_{side}")
+    if ball is None:
+        return none, none
+    iris, pupil = model.regions.get(f"iris_{side}"), model.regions.get(f"pupil_{side}")
+    if iris is not None and pupil is not None:
+        return iris, pupil
+    points = model.template
+    centre = 0.5 * (points[ball].amax(0) + points[ball].amin(0))
+    d = points - centre
+    off_axis, front = d[:, :2].norm(dim=1), ball & (d[:, 2] > 0)
+    radius = float(d[ball].norm(dim=1).median())
+    return front & (off_axis < 0.49 * radius), front & (off_axis < 0.17 * radius)

@@ -1,0 +1,55 @@
+"""Models by name or path."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from avatar3d.data import packaged
+from avatar3d.errors import AssetError
+from avatar3d.models import flame, ict
+from avatar3d.models.head import load_head, read_head
+from avatar3d.models.landmark_file import with_landmarks
+from avatar3d.models.linear import LinearModel
+from avatar3d.typing import typed
+
+NAMES = ("head", "flame", "ict")
+_LOADERS: dict[str, Callable[[], LinearModel]] = {"head": load_head, "flame": flame.load_flame, "ict": ict.load_ict}
+_PACKAGED_LANDMARKS = "models/assets/{}_landmarks.safetensors"
+
+
+@typed
+def load(model: str | Path = "head", *, landmarks: bool = True) -> LinearModel:
+    """A head model by name ("head", "flame", "ict") or from a file or folder.
+
+    Args:
+        model: Name or path: a FLAME file (.pkl, .npz), a FaceXModel folder, a head asset (.safetensors).
+        landmarks: Whether to attach the landmark embeddings that are packaged for the model.
+
+    Raises:
+        AssetError: no such model, or its file is not there; the text says where to get it.
+        FileError, FormatError: the file is not what it should be.
+    """
+    loaded = _load(model)
+    if landmarks and not loaded.landmarks and loaded.name == "head":
+        return with_landmarks(loaded, packaged(_PACKAGED_LANDMARKS.format("head")))
+    return loaded
+
+
+def _load(model: str | Path) -> LinearModel:
+    if str(model) in _LOADERS:
+        return _LOADERS[str(model)]()
+    path = Path(model)
+    if path.is_dir():
+        if (path / ict.NEUTRAL).is_file() or (path / "FaceXModel" / ict.NEUTRAL).is_file():
+            return ict.load_ict(path)
+        inside = [path / Path(f).name for f in flame.FILES if (path / Path(f).name).is_file()]
+        if inside:
+            return flame.load_flame(inside[0])
+    elif path.suffix in (".pkl", ".npz") and path.is_file():
+        return flame.load_flame(path)
+    elif path.suffix == ".safetensors" and path.is_file():
+        return read_head(path)
+    raise AssetError(
+        f"No model {str(model)!r}: expected one of {', '.join(NAMES)}, a FLAME file (.pkl, .npz) "
+        "or ICT-FaceKit's FaceXModel folder. `head` is packaged and needs no file.\n"
+        f"{flame.WHERE} {ict.WHERE}"
+    )
