@@ -84,7 +84,7 @@ def make_track(solution: Solution, detections: Detections, config: TrackConfig) 
 
 def _worlds(solution: Solution, detections: Detections, T: Tensor) -> tuple[tuple[Camera, ...], Tensor]:
     """Cameras and head poses. Each camera's world is the mean pose of the head that it saw; a rig's is its own."""
-    obs, state = solution.obs, solution.state
+    state = solution.state
     if detections.instant is not None:
         return tuple(lens.camera for lens in detections.lenses), T  # type: ignore[misc]
     cameras, out = [], T.clone()

@@ -17,7 +17,7 @@ from avatar3d.typing import typed
 def track(
     capture: Capture,
     model: LinearModel,
-    config: TrackConfig = TrackConfig(),
+    config: TrackConfig | None = None,
     *,
     face: Face = None,
     new_shot: NewShot | None = None,
@@ -31,7 +31,7 @@ def track(
     Args:
         capture: The footage.
         model: The head model; it needs an embedding of the 478 landmarks.
-        config: Settings.
+        config: Settings; the defaults if None.
         face: Whom to follow where there are several: a rank (0 is the largest and steadiest), or a point in pixels.
         new_shot: Makes what finds cuts; see `capture.CutDetector`. Without it footage is taken for one shot.
         progress: Called with stage, done, total.
@@ -44,6 +44,7 @@ def track(
         DetectionError: no face, or not the one that was asked for.
         ValueError: the model has no landmarks.
     """
+    config = config or TrackConfig()
     found = find_face(capture, face=face, new_shot=new_shot, progress=progress)
     solving = None if progress is None else (lambda share: progress("solve", round(1000 * share), 1000))
     result = track_landmarks(found.detections, model, config, progress=solving)

@@ -35,7 +35,7 @@ Progress = Callable[[float], None]
 def track_landmarks(
     detections: Detections,
     model: LinearModel,
-    config: TrackConfig = TrackConfig(),
+    config: TrackConfig | None = None,
     *,
     identity: Float[Tensor, "k"] | None = None,
     progress: Progress | None = None,
@@ -45,7 +45,7 @@ def track_landmarks(
     Args:
         detections: What was seen.
         model: A linear model with an embedding of the 478 landmarks.
-        config: Settings.
+        config: Settings; the defaults if None.
         identity: Coefficients, where they are known; else they are found, with the focal length, from keyframes.
         progress: Called with the share that is done, 0..1.
 
@@ -53,6 +53,7 @@ def track_landmarks(
         DetectionError: no picture shows a face.
         ValueError: the model has no landmarks.
     """
+    config = config or TrackConfig()
     problem = make_problem(model, config)
     obs = observations(detections, minimum=MIN_PRESENCE)
     seen = _seen(obs)
@@ -80,9 +81,8 @@ def track_landmarks(
     kept = torch.nonzero(usable)[:, 0]
     filled = interpolate(alone.at(torch.searchsorted(index, kept)), kept, torch.arange(obs.frames))
     fps = detections.fps or 30.0
-    chain = Chain(
-        usable=usable, linked=links & _near(usable, round(config.bridge * fps)), sigma=_sigma(problem, config, fps)
-    )
+    hangs = links & _near(usable, round(config.bridge * fps))
+    chain = Chain(usable=usable, linked=hangs, sigma=_sigma(problem, config, fps))
     smooth = smooth_all(problem, obs, filled, chain, config, lambda done: report(0.6 + 0.4 * done / obs.frames))
     smooth = _bridge(smooth, usable, chain.linked)
     solution = Solution(
