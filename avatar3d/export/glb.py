@@ -60,7 +60,9 @@ def write_glb(avatar: Avatar, path: str | Path, motion: Motion | None = None) ->
 
 
 def _manifest(avatar: Avatar, motion: Motion | None) -> dict:
-    manifest = json.loads(json.dumps(avatar.manifest, default=str))
+    """What the file says of its origin. JSON knows no NaN and no infinity; they become null."""
+    text = json.dumps(avatar.manifest, default=str)
+    manifest = json.loads(text, parse_constant=lambda name: None)
     return {"model": avatar.model, "motion": motion.source if motion else None, "manifest": manifest}
 
 

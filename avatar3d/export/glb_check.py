@@ -1,6 +1,8 @@
 """Reads a GLB back and compares it with its avatar; shares nothing with the writer but the format."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pygltflib
@@ -15,6 +17,7 @@ TOLERANCE = 1e-4
 """Metres: what a morph target, or a neutral vertex, may differ by."""
 POSE_TOLERANCE = 5e-4
 """Metres: what a posed vertex may differ by; the format keeps four joints a vertex."""
+Demand = Callable[[bool, str], None]
 _DTYPE = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 
@@ -23,8 +26,9 @@ class GlbReader:
     """A GLB as plain arrays. Reads any accessor: dense, strided, sparse, normalised."""
 
     def __init__(self, path: str | Path) -> None:
-        self.document = pygltflib.GLTF2.load_binary(str(path))
-        self.blob = self.document.binary_blob()
+        # pygltflib's annotations make every field optional, and its targets are dicts once read.
+        self.document: Any = pygltflib.GLTF2.load_binary(str(path))
+        self.blob: bytes = self.document.binary_blob()
 
     def accessor(self, index: int) -> np.ndarray:
         """Values `[n, width]` (or `[n]` for scalars) of an accessor."""
@@ -82,7 +86,7 @@ def check_glb(path: Path, avatar: Avatar, motion: Motion | None, *, name: str) -
     demand(distance <= TOLERANCE, f"the neutral mesh by {1000 * distance:.3f} mm")
     uv = reader.accessor(primitive.attributes.TEXCOORD_0)[corners]
     demand(np.allclose(uv * [1, -1] + [0, 1], rig.uvs.numpy()[uv_faces], rtol=0, atol=1e-5), "texture coordinates")
-    names = (document.meshes[0].extras or {}).get("targetNames")
+    names = (document.meshes[0].extras or {}).get("targetNames", [])
     demand(names == list(rig.shape_names) and len(primitive.targets) == len(names), "names or number of morph targets")
     for shape, target, label in zip(rig.shapes, primitive.targets, names, strict=True):
         distance = gap(target["POSITION"], shape)
@@ -96,7 +100,7 @@ def check_glb(path: Path, avatar: Avatar, motion: Motion | None, *, name: str) -
         _check_motion(reader, rig, motion, demand, corners, faces)
 
 
-def _check_skeleton(reader: GlbReader, rig: Rig, demand) -> None:
+def _check_skeleton(reader: GlbReader, rig: Rig, demand: Demand) -> None:
     document = reader.document
     skin = document.skins[0]
     demand([document.nodes[j].name for j in skin.joints] == list(rig.joint_names), "names of joints")
@@ -106,7 +110,7 @@ def _check_skeleton(reader: GlbReader, rig: Rig, demand) -> None:
         demand(np.abs(places[node] - expected).max() <= TOLERANCE, f"the place of joint {rig.joint_names[joint]}")
 
 
-def _rest_places(document: pygltflib.GLTF2) -> tuple[dict[int, np.ndarray], dict[int, int]]:
+def _rest_places(document: Any) -> tuple[dict[int, np.ndarray], dict[int, int]]:
     """World position of every node in the rest pose, and its parent."""
     parents = {child: index for index, node in enumerate(document.nodes) for child in node.children or []}
 
@@ -117,7 +121,9 @@ def _rest_places(document: pygltflib.GLTF2) -> tuple[dict[int, np.ndarray], dict
     return {index: place(index) for index in range(len(document.nodes))}, parents
 
 
-def _check_motion(reader: GlbReader, rig: Rig, motion: Motion, demand, corners: np.ndarray, faces: np.ndarray) -> None:
+def _check_motion(
+    reader: GlbReader, rig: Rig, motion: Motion, demand: Demand, corners: np.ndarray, faces: np.ndarray
+) -> None:
     document = reader.document
     animation, skin = document.animations[0], document.skins[0]
     keys: dict[tuple[int, str], np.ndarray] = {}

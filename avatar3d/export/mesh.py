@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def write_ply(avatar: Avatar, path: str | Path) -> None:
         process=False,
     )
     with replacing(path) as temporary:
-        temporary.write_bytes(mesh.export(file_type="ply", vertex_normal=True))
+        temporary.write_bytes(mesh.export(file_type="ply", vertex_normal=True))  # type: ignore[arg-type]
         _check(temporary.read_bytes(), "ply", avatar, path)
 
 
@@ -88,7 +89,7 @@ def _vertex_colors(avatar: Avatar) -> np.ndarray:
 
 def _check(data: bytes, kind: str, avatar: Avatar, path: Path) -> None:
     """Compares the surface, triangle by triangle, as trimesh reads it."""
-    mesh = trimesh.load(io.BytesIO(data), file_type=kind, process=False, force="mesh")
+    mesh: Any = trimesh.load(io.BytesIO(data), file_type=kind, process=False, force="mesh")
     back = torch.from_numpy(np.array(mesh.triangles, dtype=np.float64))
     expected = avatar.rig.neutral.double()[avatar.rig.faces.long()]
     if back.shape != expected.shape or (back - expected).abs().max() > TOLERANCE:

@@ -1,6 +1,7 @@
 """GLB: what an engine reads is what the avatar is; the exporter notices when it is not."""
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +87,15 @@ def test_short_motions(tmp_path, frames):
     motion = make_motion(frames=frames)
     reader = GlbReader(export(make_avatar(), tmp_path / "me.glb", motion=motion))
     assert len(reader.document.animations[0].channels) == 8
+
+
+def test_the_manifest_is_strict_json(tmp_path):
+    avatar = replace(make_avatar(), manifest={"nme": float("nan"), "path": tmp_path, "list": [float("inf"), 1]})
+    content = export(avatar, tmp_path / "me.glb").read_bytes()
+    length = int.from_bytes(content[12:16], "little")
+    document = json.loads(content[20 : 20 + length], parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    manifest = document["asset"]["extras"]["manifest"]
+    assert manifest == {"path": str(tmp_path), "list": [None, 1]}
 
 
 def test_without_texture_and_with_empty_shapes(tmp_path):
