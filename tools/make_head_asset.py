@@ -22,10 +22,12 @@ import torch
 from head_asset import atlas, expressions, eyes, identity, regions, rig, source, topology
 from safetensors.numpy import save_file
 
-from avatar3d.types.arkit import ARKIT_NAMES
+from avatar3d.models.lids import close_lids
+from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
 
 FORMAT = "avatar3d.head"
 VERSION = 1
+LID_OVERLAP = 0.0011  # metres; eyes that open wider than the mean head's close too
 OUT = Path(__file__).resolve().parents[1] / "avatar3d" / "models" / "assets" / "head.safetensors"
 
 
@@ -85,6 +87,13 @@ def main() -> None:
     scale = mean_size / head_size(reference[None], head)[0]
     shapes = expressions.deltas(data, mesh, target, scale)
     masks = regions.build(data, mesh, target, shapes)
+    torch_masks = {name: torch.from_numpy(mask) for name, mask in masks.items()}
+    for side in ("left", "right"):
+        row = ARKIT_INDEX[f"eyeBlink{side.capitalize()}"]
+        blink = torch.from_numpy(shapes[row])
+        shapes[row] = close_lids(
+            torch.from_numpy(target), blink, torch_masks, side, overlap=LID_OVERLAP, shorten=True
+        ).numpy()
     importance = vertex_weights(mesh, target, masks)
     basis = identity.principal(points, mesh.mirror, importance, args.components)
     mean = basis.mean

@@ -13,6 +13,8 @@ from . import eyes, source, teeth
 from .source import Source
 from .topology import Topology
 
+TONGUE_DROP = 0.004  # metres; upstream's tongue fills the mouth and hides the upper teeth
+
 
 class Assembler:
     """Maps base meshes `[n, b, 3]` to the asset's vertices `[n, v, 3]`."""
@@ -26,7 +28,9 @@ class Assembler:
             self.hung[row] = (span, weights, offsets, size)
 
     def __call__(self, base: np.ndarray, topology: Topology) -> np.ndarray:
-        out = [base[:, topology.base]]
+        out = [base[:, topology.base].copy()]
+        tongue = np.flatnonzero((topology.base >= source.TONGUE.start) & (topology.base < source.TONGUE.stop))
+        out[0][:, tongue] += np.array([0.0, -TONGUE_DROP, 0.0], base.dtype)
         for side, span in (("left", source.EYE_LEFT), ("right", source.EYE_RIGHT)):
             out.append(eyes.balls(*eyes.fit_spheres(base[:, span].astype(np.float64)), side))
         for row in ("upper", "lower"):

@@ -11,6 +11,7 @@ from .topology import Topology
 LIP_INNER_RINGS = 2  # rings 0..2 from the mouth cavity touch or hide; 3..7 are the visible vermilion
 LIP_RINGS = 7
 LID_RINGS = 9
+LID_MARGIN_RING = 3  # where the lids touch when they close
 
 
 def _support(source: Source, topology: Topology, targets: tuple[str, ...], share: float) -> np.ndarray:
@@ -77,9 +78,11 @@ def build(source: Source, topology: Topology, mean: np.ndarray, shapes: np.ndarr
         lids = ring <= LID_RINGS
         margin = np.flatnonzero(ring <= 3)
         nasal, temporal = margin[np.abs(x[margin]).argmin()], margin[np.abs(x[margin]).argmax()]
+        rim = ring == LID_MARGIN_RING
         t = (x - x[nasal]) / (x[temporal] - x[nasal])
         above = y > y[nasal] + t * (y[temporal] - y[nasal])
         out[f"eyelid_upper_{side}"], out[f"eyelid_lower_{side}"] = lids & above, lids & ~above
+        out[f"lid_margin_upper_{side}"], out[f"lid_margin_lower_{side}"] = rim & above, rim & ~above
         out[f"eyelids_{side}"] = lids
         out[f"eye_socket_{side}"] = mask(socket)
         out[f"lacrimal_{side}"] = lids & (np.linalg.norm(mean - mean[nasal], axis=1) < 0.0045)
@@ -87,7 +90,7 @@ def build(source: Source, topology: Topology, mean: np.ndarray, shapes: np.ndarr
     lips = out["lips_inner"] | out["lips_outer"]
     out["eyelids"] = lids
 
-    ears = _support(source, topology, ("l-ear-scale-incr", "r-ear-scale-incr"), 0.2)
+    ears = _support(source, topology, ("l-ear-wing-incr", "r-ear-wing-incr"), 0.04)
     out["ears"], out["ear_left"], out["ear_right"] = ears, ears & left, ears & ~left
     ear_middle = mean[out["ear_left"]].mean(0)
     ear_low = y[out["ear_left"]].min()
@@ -104,14 +107,15 @@ def build(source: Source, topology: Topology, mean: np.ndarray, shapes: np.ndarr
     )
     scalp = skin & ~ears & behind & (y > nape)
     out["scalp"] = scalp
-    below_jaw = skin & ~scalp & ~ears & (neck > 0.5)
-    out["neck"] = below_jaw | mask(topology.vertices_of("neck"))
-    face = skin & ~scalp & ~ears & ~out["neck"] & ~behind
+    below_jaw = (neck > 0.5) | mask(topology.vertices_of("neck"))
+    face = skin & ~scalp & ~ears & ~below_jaw & ~behind
     out["face"] = face
+    out["neck"] = skin & ~scalp & ~ears & ~face
 
-    out["nose"] = face & _support(source, topology, ("nose-volume-incr", "nose-scale-vert-incr"), 0.25) & ~lids
+    out["nose"] = face & _support(source, topology, ("nose-trans-forward",), 0.65) & ~lids
     brow = sum(motion[ARKIT_INDEX[n]] for n in ("browDownLeft", "browDownRight", "browOuterUpLeft", "browOuterUpRight"))
-    out["brows"] = face & ~lids & (brow > 0.6 * brow[face].max()) & (y > eye[1] + 0.012)
+    high = y - eye[1]
+    out["brows"] = face & ~lids & (brow > 0.35 * brow[face].max()) & (high > 0.013) & (high < 0.027)
     brow_low = y[out["brows"]].min()
     out["forehead"] = face & ~lids & ~out["nose"] & (y > brow_low)
     jaw = face & ~lips & (jaw_down > 0.35 * jaw_down[face].max())

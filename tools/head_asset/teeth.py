@@ -14,7 +14,7 @@ WIDTHS = {
     "lower": [5.0, 5.5, 7.0, 7.0, 7.0, 11.0, 10.5],
 }
 CROWNS = {  # visible crown height, mm
-    "upper": [10.5, 9.0, 10.0, 8.5, 8.0, 7.0, 6.5],
+    "upper": [11.2, 10.2, 11.0, 9.5, 8.8, 7.6, 7.0],
     "lower": [8.8, 9.2, 10.5, 8.5, 8.0, 7.2, 6.8],
 }
 THICKNESS = [2.2, 2.2, 3.4, 6.0, 7.0, 9.0, 9.0]  # at the biting edge, mm
@@ -146,10 +146,12 @@ def hang(points: np.ndarray, quads: np.ndarray, row: str) -> tuple[np.ndarray, n
     outer_edge = bite + up * (0.8 * mm * g_edge) - out * (0.55 * mm * g)
     inner_edge = bite - out * thick + up * (0.4 * mm + 0.6 * mm * g_edge)
     belly = bite + up * (0.5 * crown) + out * (0.75 * mm - 1.3 * mm * g)
-    gum_line = bite + up * (crown - 1.9 * mm * g) + out * (0.1 * mm + 0.1 * mm * g)
-    gum_top = gum_line + up * (6.0 * mm + 1.9 * mm * g) + out * (0.3 * mm)
+    gum_line = bite + up * (crown - 1.3 * mm * g) + out * (0.1 * mm + 0.1 * mm * g)
+    gum_top = gum_line + up * (6.0 * mm + 1.3 * mm * g) + out * (0.3 * mm)
     inner_gum = bite + up * (0.9 * crown) - out * (thick + 2.5 * mm)
-    wanted = np.stack([gum_top, gum_line, belly, outer_edge, inner_edge, inner_gum], 1)
+    # lower than the helper strip, so that the upper teeth show below the lip, and the upper row bites in front
+    place = {"upper": (0.0, -2.6 * mm, 2.2 * mm), "lower": (0.0, -1.3 * mm, 0.0)}[row]
+    wanted = np.stack([gum_top, gum_line, belly, outer_edge, inner_edge, inner_gum], 1) * [0.97, 1, 1] + place
     weights = np.stack([rows[0], rows[1], 0.5 * (rows[1] + rows[2]), rows[2], rows[2], rows[3]], 1)
     weights = weights.reshape(ROW_VERTICES, -1)
     return weights, wanted.reshape(ROW_VERTICES, 3) - weights @ points
