@@ -71,7 +71,7 @@ def face_neighbours(faces: Int[Tensor, "f 3"]) -> Int[Tensor, "f 3"]:
     return result.view(f, 3)
 
 
-@torch.library.custom_op("avatar3d::antialias", mutates_args=())
+@native.operation("avatar3d::antialias")
 def _antialias(
     image: Tensor, triangle: Tensor, depth: Tensor, pixels: Tensor, faces: Tensor, neighbours: Tensor, near: float
 ) -> Tensor:
@@ -92,7 +92,7 @@ def _(
     return torch.empty_like(image)
 
 
-@torch.library.custom_op("avatar3d::antialias_backward", mutates_args=())
+@native.operation("avatar3d::antialias_backward")
 def _antialias_backward(
     image: Tensor,
     triangle: Tensor,

@@ -46,7 +46,7 @@ def interpolate(
     return reference.interpolate(attributes, corners, triangle, barycentrics)
 
 
-@torch.library.custom_op("avatar3d::interpolate", mutates_args=())
+@native.operation("avatar3d::interpolate")
 def _interpolate(attributes: Tensor, corners: Tensor, triangle: Tensor, barycentrics: Tensor) -> Tensor:
     out = attributes.new_empty(*triangle.shape, attributes.shape[2])
     inputs = (attributes.detach(), corners, triangle, barycentrics.detach())
@@ -59,7 +59,7 @@ def _(attributes: Tensor, corners: Tensor, triangle: Tensor, barycentrics: Tenso
     return attributes.new_empty(*triangle.shape, attributes.shape[2])
 
 
-@torch.library.custom_op("avatar3d::interpolate_backward", mutates_args=())
+@native.operation("avatar3d::interpolate_backward")
 def _interpolate_backward(
     attributes: Tensor, corners: Tensor, triangle: Tensor, barycentrics: Tensor, grad_out: Tensor, with_attributes: bool
 ) -> tuple[Tensor, Tensor]:

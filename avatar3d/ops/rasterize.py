@@ -67,7 +67,7 @@ def rasterize(
     return Raster(*reference.rasterize_pixels(pixels, faces, width, height, near=near, cull=cull))
 
 
-@torch.library.custom_op("avatar3d::rasterize", mutates_args=())
+@native.operation("avatar3d::rasterize")
 def _rasterize(
     pixels: Tensor, faces: Tensor, width: int, height: int, near: float, cull: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +94,7 @@ def _(pixels: Tensor, faces: Tensor, width: int, height: int, near: float, cull:
     return _empty(pixels, width, height)
 
 
-@torch.library.custom_op("avatar3d::rasterize_backward", mutates_args=())
+@native.operation("avatar3d::rasterize_backward")
 def _rasterize_backward(
     pixels: Tensor, faces: Tensor, barycentrics: Tensor, depth: Tensor, triangle: Tensor, grad_b: Tensor, grad_z: Tensor
 ) -> Tensor:

@@ -77,7 +77,7 @@ def _sizes(flat: list[int]) -> list[tuple[int, int]]:
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-@torch.library.custom_op("avatar3d::sample_texture", mutates_args=())
+@native.operation("avatar3d::sample_texture")
 def _sample_texture(texels: Tensor, uv: Tensor, level: Tensor, sizes: list[int]) -> Tensor:
     out = texels.new_empty(*uv.shape[:2], texels.shape[2])
     inputs = (texels.detach(), _sizes(sizes), uv.detach(), level.detach())
@@ -90,7 +90,7 @@ def _(texels: Tensor, uv: Tensor, level: Tensor, sizes: list[int]) -> Tensor:
     return texels.new_empty(*uv.shape[:2], texels.shape[2])
 
 
-@torch.library.custom_op("avatar3d::sample_texture_backward", mutates_args=())
+@native.operation("avatar3d::sample_texture_backward")
 def _sample_texture_backward(
     texels: Tensor, uv: Tensor, level: Tensor, sizes: list[int], grad_out: Tensor, with_texels: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,7 +40,7 @@ def skin(
     return reference.skin(points, weights, T_posed_rest)
 
 
-@torch.library.custom_op("avatar3d::skin", mutates_args=())
+@native.operation("avatar3d::skin")
 def _skin(points: Tensor, weights: Tensor, T_posed_rest: Tensor) -> Tensor:
     out = torch.empty_like(points)
     native.call("skin_forward", points, points.detach(), weights.detach(), T_posed_rest.detach(), out)
@@ -52,7 +52,7 @@ def _(points: Tensor, weights: Tensor, T_posed_rest: Tensor) -> Tensor:
     return torch.empty_like(points)
 
 
-@torch.library.custom_op("avatar3d::skin_backward", mutates_args=())
+@native.operation("avatar3d::skin_backward")
 def _skin_backward(
     points: Tensor, weights: Tensor, T_posed_rest: Tensor, grad_out: Tensor, with_weights: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -53,7 +53,7 @@ def test_opcheck(rng, device):
     image = torch.randn(2, 40, 48, 3, generator=rng, dtype=torch.float64).to(device).requires_grad_()
     pixels = (points @ K.transpose(1, 2)).requires_grad_()
     torch.library.opcheck(
-        _antialias, (image, raster.triangle, raster.depth, pixels, faces, ops.face_neighbours(faces), 0.01)
+        _antialias.custom_op, (image, raster.triangle, raster.depth, pixels, faces, ops.face_neighbours(faces), 0.01)
     )
 
 

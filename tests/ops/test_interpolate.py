@@ -47,7 +47,7 @@ def test_gradcheck(rng, device):
 def test_opcheck(rng, device):
     from avatar3d.ops.interpolate import _interpolate
 
-    torch.library.opcheck(_interpolate, make_inputs(rng, device, height=5, width=4))
+    torch.library.opcheck(_interpolate.custom_op, make_inputs(rng, device, height=5, width=4))
 
 
 def test_positions_come_back(rng, device):

@@ -159,7 +159,7 @@ def test_opcheck(rng, device):
 
     points, faces = soup(rng, 2, 20, 30)
     pixels = (points @ intrinsics(2, 20, 16).transpose(1, 2)).to(device).requires_grad_()
-    torch.library.opcheck(_rasterize, (pixels, faces.to(device), 20, 16, 0.01, False))
+    torch.library.opcheck(_rasterize.custom_op, (pixels, faces.to(device), 20, 16, 0.01, False))
 
 
 def test_bad_calls(rng):

@@ -46,7 +46,7 @@ def test_opcheck(rng, device, levels):
     uv = torch.rand(2, 7, 2, generator=rng).to(device).requires_grad_()
     level = (torch.rand(2, 7, generator=rng) * 2).to(device) if levels > 1 else torch.empty(0, device=device)
     flat = [n for size in sizes for n in size]
-    torch.library.opcheck(_sample_texture, (texels, uv, level.requires_grad_(levels > 1), flat))
+    torch.library.opcheck(_sample_texture.custom_op, (texels, uv, level.requires_grad_(levels > 1), flat))
 
 
 def test_texel_centres_give_texels_and_the_top_row_is_v_1(rng, device):

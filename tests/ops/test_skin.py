@@ -39,7 +39,7 @@ def test_gradcheck(rng, device):
 def test_opcheck(rng, device):
     from avatar3d.ops.skin import _skin
 
-    torch.library.opcheck(_skin, make_inputs(rng, device, b=2, v=9, j=4))
+    torch.library.opcheck(_skin.custom_op, make_inputs(rng, device, b=2, v=9, j=4))
 
 
 def test_same_rigid_motion_for_all_joints_moves_rigidly(rng, device):
