@@ -83,17 +83,20 @@ def random_phase(patch: Float[Tensor, "h w c"], size: int, seed: int = 0) -> Flo
     overlapping windows of its own random-phase version.
     """
     generator = torch.Generator().manual_seed(seed)
-    h, w, _ = patch.shape
+    h, w, c = patch.shape
     centred = patch - patch.mean((0, 1))
     window = torch.outer(torch.hann_window(h, periodic=False), torch.hann_window(w, periodic=False))[..., None]
     centred = centred * window / window.square().mean().sqrt()
-    canvas = torch.zeros(size, size, patch.shape[2])
-    canvas[: min(h, size), : min(w, size)] = centred[:size, :size]
-    # white noise convolved with the patch has the patch's spectrum; one noise for all channels keeps their correlation
-    noise = torch.randn(size, size, generator=generator)
-    spectrum = torch.fft.rfft2(canvas.permute(2, 0, 1)) * torch.fft.rfft2(noise)
-    out = torch.fft.irfft2(spectrum, s=(size, size)).permute(1, 2, 0) / (h * w) ** 0.5
-    return out.contiguous()
+    # both orientations, so that a patch seen at a slant leaves no grain; one noise for all channels of each keeps
+    # their correlation. White noise convolved with the patch has the patch's spectrum.
+    out = torch.zeros(c, size, size)
+    for turned in (centred, centred.transpose(0, 1)):
+        canvas = torch.zeros(c, size, size)
+        piece = turned.permute(2, 0, 1)[:, :size, :size]
+        canvas[:, : piece.shape[1], : piece.shape[2]] = piece
+        noise = torch.randn(size, size, generator=generator)
+        out += torch.fft.irfft2(torch.fft.rfft2(canvas) * torch.fft.rfft2(noise), s=(size, size))
+    return out.permute(1, 2, 0).contiguous() / (2 * h * w) ** 0.5
 
 
 @typed

@@ -3,17 +3,19 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from avatar3d.appearance.chart import Chart, mirrored_uv
 from avatar3d.appearance.complete import best_patch, fill_gutters, random_phase, spread_over_mesh, vertex_means
 from avatar3d.appearance.inside import Tints, paint_eyes, paint_mouth
 from avatar3d.appearance.light import FLOOR
 from avatar3d.appearance.observe import bilinear
-from avatar3d.appearance.texture import Bake, blur, coarse_uv, faces_in, region, skin_faces, smooth_fill
+from avatar3d.appearance.texture import Bake, blur, coarse_uv, faces_in, hairy, region, skin_faces, smooth_fill
 from avatar3d.geometry.colour import linear_to_srgb
 from avatar3d.types import Rig
 
 PATCH = 80  # texels at 1024
+GRAIN = 0.7  # synthetic detail is a little fainter than seen detail
 LARGEST_DETAIL = 1.2  # of log albedo
 
 
@@ -35,23 +37,37 @@ def _opponent(log_colour: Tensor) -> Tensor:
 
 
 def gate(bake: Bake, rig: Rig, coarse: Chart) -> Float[Tensor, "n"]:
-    """Confidence without clothes and background: neck and ears count only where they look like the face's skin."""
+    """Confidence without clothes, background, lashes and eyes.
+
+    Neck, ears and eyelids count only where they look like the face's skin, with a margin about what does not. The
+    inner lips, which teeth and shadow cover, do not count.
+    """
     tone, spread = skin_tone(bake, rig, coarse)
-    off = _opponent(bake.coarse - tone) / spread
-    hue = off[:, 1:].square().sum(1)
-    odd = hue / 9 + (off[:, 0] / 5).square()
-    likely = torch.exp(-odd.nan_to_num(99.0).square())
-    strict = faces_in(rig, region(rig, "neck"))[coarse.face.long()]
-    ear = faces_in(rig, region(rig, "ear"))[coarse.face.long()]
-    factor = torch.where(strict, likely, 1.0)
-    factor = torch.where(ear, likely.sqrt(), factor)
-    return bake.confidence * factor
+    off = (_opponent(bake.coarse - tone) / spread).nan_to_num(99.0)
+    hue = off[:, 1:].square().sum(1) / 9
+    dark, bright = off[:, 0].clamp_max(0) / 5, off[:, 0].clamp_min(0) / 3
+    likely = torch.exp(-(hue + dark.square() + bright.square()).square())
+    lids = torch.exp(-(hue + (1.6 * dark).square() + bright.square()).square())
+    # highlights, teeth and bright backgrounds; hair and beards may be any darker colour, white hair is on the scalp
+    skin = torch.exp(-(0.75 * bright).pow(4))
+
+    def texels(vertices: Tensor) -> Tensor:
+        return faces_in(rig, vertices)[coarse.face.long()]
+
+    hair = hairy(rig)
+    factor = torch.where(texels(hair), 1.0, skin)
+    factor = torch.where(texels(region(rig, "neck", "ear") & ~hair), likely, factor)
+    factor = torch.where(texels(region(rig, "eyelid", "lacrimal")), lids, factor)
+    factor = torch.where(texels(region(rig, "lips_inner")), 0.0, factor)
+    sure = bake.confidence * factor
+    worst = -max_pool2d(-coarse.image(sure, fill=1.0)[None], 3, 1, 1)[0]
+    return torch.minimum(sure, worst.reshape(-1)[coarse.texel])
 
 
 def _scalp_tone(bake: Bake, confidence: Tensor, scalp: Tensor, tone: Tensor) -> Tensor:
     """Log colour of the seen scalp, hair or skin; the skin's where too little was seen."""
-    seen = scalp & (confidence > 0.4)
-    if seen.sum() <= 0.02 * scalp.sum():
+    seen = scalp & (confidence > 0.2)
+    if seen.sum() < 12:
         return tone
     return bake.coarse[seen].median(0).values
 
@@ -68,7 +84,7 @@ def finish(
     skin = skin_faces(rig)
     confidence = gate(bake, rig, coarse) * skin[coarse.face.long()]
     tone, _ = skin_tone(bake, rig, coarse)
-    scalp_vertices = region(rig, "scalp")
+    scalp_vertices = hairy(rig)
     scalp_faces = faces_in(rig, scalp_vertices)
     hair = _scalp_tone(bake, confidence, scalp_faces[coarse.face.long()], tone)
 
@@ -114,7 +130,9 @@ def finish(
 
 
 def _inside(rig: Rig, chart: Chart, tints: Tints) -> list[tuple[Tensor, Tensor]]:
-    masks = {name: faces_in(rig, region(rig, name)) for name in ("mouth_cavity", "tongue", "teeth", "gum")}
+    masks = {
+        name: faces_in(rig, region(rig, name)) for name in ("mouth_cavity", "eye_socket", "tongue", "teeth", "gum")
+    }
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     eyes = faces_in(rig, region(rig, "eyeball"))
     painted = paint_mouth(rig, chart, masks, tints)
@@ -139,9 +157,9 @@ def _grain(detail: Tensor, sure: Tensor, chart: Chart, scalp: Tensor, skin: Tens
             continue
         y, x = corner
         patch = chart.image(detail)[y : y + size, x : x + size]
-        patch = patch - blur(patch, size / 8)
+        patch = patch - blur(patch, size / 16)
         # robust against a mole or an edge of hair in the patch
         limit = 2.5 * patch.abs().median() + 1e-4
-        noise = random_phase(patch.clamp(-limit, limit), chart.size)
+        noise = GRAIN * random_phase(patch.clamp(-limit, limit), chart.size)
         out[texels] = noise.view(-1, 3)[chart.texel[texels]]
     return out

@@ -30,6 +30,7 @@ DEFAULT_SCLERA = (0.52, 0.48, 0.45)
 DEFAULT_TEETH = (0.56, 0.51, 0.43)
 TONGUE = (0.30, 0.085, 0.080)
 CAVITY = (0.085, 0.018, 0.016)
+SOCKET = (0.22, 0.085, 0.075)  # the lining behind the lids' edges
 GUM = (0.34, 0.115, 0.105)
 
 
@@ -175,18 +176,19 @@ def fit_sphere(points: Float[Tensor, "n 3"]) -> tuple[Tensor, float]:
 
 
 def paint_mouth(rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints) -> list[tuple[Tensor, Tensor]]:
-    """Texels and linear colours of cavity, tongue, teeth and gums.
+    """Texels and linear colours of cavity, tongue, teeth, gums, and of the lining behind the lids.
 
     Args:
         rig: The rig.
         chart: The texels.
-        masks: Face masks `[f]` of "mouth_cavity", "tongue", "teeth", "gum"; missing ones are skipped.
+        masks: Face masks `[f]` of "mouth_cavity", "tongue", "teeth", "gum", "eye_socket"; missing ones are skipped.
         tints: Measured colours.
     """
     faces, out = rig.faces.long(), []
     inner = torch.zeros(len(faces), dtype=torch.bool)
-    for mask in masks.values():
-        inner |= mask
+    for name, mask in masks.items():
+        if name != "eye_socket":
+            inner |= mask
     if not inner.any():
         return out
     z = rig.neutral[torch.unique(faces[inner])][:, 2]
@@ -202,6 +204,8 @@ def paint_mouth(rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints) 
         elif name == "tongue":
             grain = 1 + 0.06 * torch.sin(position[:, :1] * 5200) * torch.sin(position[:, 2:] * 4700)
             colour = torch.tensor(TONGUE) * (1 - 0.75 * depth) * grain
+        elif name == "eye_socket":
+            colour = torch.tensor(SOCKET).expand(len(pick), 3)
         elif name == "gum":
             colour = torch.tensor(GUM) * (1 - 0.8 * depth)
         else:

@@ -23,6 +23,8 @@ _EXPRESSIVE = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mo
                "mouthPucker", "eyeLookUpLeft", "eyeLookInLeft", "eyeLookOutLeft")  # fmt: skip
 DEPTH_SIZE = 320  # longer side of the depth buffer that decides visibility
 LEAST_COSINE = 0.15
+RING = 0.12  # of the head's size: how much of its surroundings is looked at
+OUTLINE = 0.07  # of the head's size: how far inside the outline the backdrop may show
 NEAR = 4e-3  # metres: surfaces closer together than this are one for occlusion
 
 
@@ -105,6 +107,8 @@ class Observation:
     vertex_depth: Float[Tensor, "v"]
     depths: Float[Tensor, "y x 3"]
     """Depth at every pixel of a (smaller) buffer, and the least and the greatest around it, metres; 1e3 is empty."""
+    backdrop: Float[Tensor, "y x 4"]
+    """Square root of the colour behind the head nearby, and how near its outline is, 0..1."""
     quality: float
     """Weight of the frame as a whole: confidence and sharpness."""
 
@@ -147,8 +151,9 @@ def observe(
     T = camera.T_camera_world.float()
     depth = vertices @ T[2, :3] + T[2, 3]
     pixels = project(vertices, camera)
-    low = pixels.amin(0).floor().long() - 4
-    high = pixels.amax(0).ceil().long() + 5
+    low, high = pixels.amin(0).floor().long(), pixels.amax(0).ceil().long() + 1
+    extent = float((high - low).max())
+    low, high = low - int(RING * extent) - 1, high + int(RING * extent) + 1
     x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
     x1, y1 = min(int(high[0]), image.shape[1]), min(int(high[1]), image.shape[0])
     if x1 - x0 < 8 or y1 - y0 < 8 or float(depth.min()) <= 0.01:
@@ -161,9 +166,10 @@ def observe(
     h, w = round((y1 - y0) * scale), round((x1 - x0) * scale)
     at = (pixels - torch.tensor([x0, y0])) * torch.tensor([w / (x1 - x0), h / (y1 - y0)])
     buffer = depth_buffer(at, depth, faces, h, w)
-    radius = max(1, round(margin * scale * float((high - low).max())))
+    radius = max(1, round(margin * scale * extent))
     window = dict(kernel_size=2 * radius + 1, stride=1, padding=radius)
     finite = buffer.clamp_max(1e3)[None]
+    nearest = -max_pool2d(-finite, **window)[0]
     return Observation(
         frame=frame,
         image=crop,
@@ -175,9 +181,29 @@ def observe(
         front=_front(vertices, faces, -T[:3, :3].T @ T[:3, 3]),
         pixels=pixels - torch.tensor([x0, y0]),
         vertex_depth=depth,
-        depths=torch.stack([finite[0], -max_pool2d(-finite, **window)[0], max_pool2d(finite, **window)[0]], -1),
+        depths=torch.stack([finite[0], nearest, max_pool2d(finite, **window)[0]], -1),
+        backdrop=_backdrop(crop, nearest > 100, max(2, round(OUTLINE * scale * extent))),
         quality=quality,
     )
+
+
+def _backdrop(image: Tensor, outside: Tensor, reach: int) -> Tensor:
+    """Colours around the head, carried inwards over `reach` pixels of the smaller grid of `outside`."""
+    small = torch.nn.functional.interpolate(image.permute(2, 0, 1)[None], outside.shape, mode="area")[0]
+    free = outside.float()[None]
+    total = torch.cat([small.sqrt() * free, free])
+    carried = sum(_box(total, reach * (i + 1) // 2 + 1) * 1e-2**i for i in range(3))  # the nearest count most
+    near = _box(free, reach)
+    colour = carried[:3] / carried[3:].clamp_min(1e-9)
+    return torch.cat([colour, (3 * near).clamp(0, 1)]).permute(1, 2, 0).contiguous()
+
+
+def _box(planes: Tensor, radius: int) -> Tensor:
+    """Mean over squares of `[c, h, w]`, zero outside."""
+    size = 2 * radius + 1
+    sums = torch.nn.functional.pad(planes.double(), (radius + 1, radius, radius + 1, radius)).cumsum(1).cumsum(2)
+    out = sums[:, size:, size:] - sums[:, :-size, size:] - sums[:, size:, :-size] + sums[:, :-size, :-size]
+    return (out / size**2).float()
 
 
 def _front(vertices: Tensor, faces: Tensor, towards: Tensor) -> Tensor:
@@ -255,7 +281,12 @@ def sample(
     if prefilter > 1:
         image, xy = _pooled(seen, prefilter), xy / prefilter
     normal = normalize(at[keep, 4:], dim=1) if normals else None
-    return Samples(texel=pick[keep], colour=bilinear(image, xy), weight=weight[keep], normal=normal)
+    colour, weight = bilinear(image, xy), weight[keep]
+    # near the outline, what has the colour of the backdrop is the backdrop: the head's shape is never exact
+    back = seen.backdrop.view(-1, 4)[index[keep]]
+    same = torch.exp(-(colour.clamp_min(0).sqrt() - back[:, :3]).square().sum(1) / 0.12**2)
+    weight = weight * (1 - back[:, 3] * same)
+    return Samples(texel=pick[keep], colour=colour, weight=weight, normal=normal)
 
 
 def _pooled(seen: Observation, size: int) -> Tensor:

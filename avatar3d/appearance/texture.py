@@ -19,7 +19,7 @@ from avatar3d.types import Rig
 
 COARSE = 8
 SHARPEN = 5.0  # exponent on weights when detail is blended: the best views win, near ties are averaged
-_SYNTHETIC = ("eyeball", "teeth", "tongue", "mouth_cavity", "gum")
+_SYNTHETIC = ("eyeball", "iris", "pupil", "teeth", "tongue", "mouth_cavity", "gum", "eye_socket")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,21 @@ def region(rig: Rig, *prefixes: str) -> Bool[Tensor, "v"]:
 def faces_in(rig: Rig, vertices: Tensor) -> Bool[Tensor, "f"]:
     """Faces whose corners all lie in a vertex mask."""
     return vertices[rig.faces.long()].all(1)
+
+
+def hairy(rig: Rig) -> Bool[Tensor, "v"]:
+    """Where hair grows: the scalp, and what lies above and behind the ears' shells within their regions."""
+    out = region(rig, "scalp")
+    points = rig.neutral.float()
+    for side in (points[:, 0] > 0, points[:, 0] < 0):
+        ear = region(rig, "ear") & side
+        if not ear.any():
+            continue
+        # the shell has most of the vertices
+        _, dy, dz = (points - points[ear].median(0).values).unbind(1)
+        shell = (dy / 0.036).square() + (dz / 0.024).square() < 1
+        out |= ear & ~shell & (dy > -0.025) & (dz < 0.015)
+    return out
 
 
 def skin_faces(rig: Rig) -> Bool[Tensor, "f"]:
