@@ -16,6 +16,8 @@ class GlbBuffer:
 
     document: gl.GLTF2
     data: bytearray = field(default_factory=bytearray)
+    zeros: dict[int, int] = field(default_factory=dict)
+    """Buffer views of zeros by number of rows, which sparse accessors of that length share."""
 
     def view(self, content: bytes, target: int | None = None) -> int:
         """Index of a new buffer view, aligned to four bytes."""
@@ -37,7 +39,14 @@ class GlbBuffer:
         return self._add(accessor, values if bounds else None)
 
     def sparse(self, values: np.ndarray, threshold: float, *, bounds: bool = False, name: str | None = None) -> int:
-        """Index of a new sparse accessor that keeps the rows longer than `threshold`; the others are zero."""
+        """Index of a new sparse accessor that keeps the rows longer than `threshold`; the others are zero.
+
+        The zeros are stated by a view that all share, and not by leaving the view out, as the format allows: Godot 3
+        reads the first view instead.
+        """
+        if len(values) not in self.zeros:
+            self.zeros[len(values)] = self.view(bytes(12 * len(values)), gl.ARRAY_BUFFER)
+            self.document.bufferViews[-1].byteStride = 12  # the format wants it of shared views
         rows = np.flatnonzero(np.linalg.norm(values, axis=1) > threshold)
         if len(rows) == 0:  # the format wants at least one
             rows, values = np.zeros(1, dtype=int), np.zeros_like(values)
@@ -45,7 +54,7 @@ class GlbBuffer:
         kept = np.zeros_like(values)
         kept[rows] = values[rows]
         accessor = gl.Accessor(
-            byteOffset=None, componentType=gl.FLOAT, count=len(values), type=gl.VEC3, name=name,
+            bufferView=self.zeros[len(values)], componentType=gl.FLOAT, count=len(values), type=gl.VEC3, name=name,
             sparse=gl.Sparse(
                 count=len(rows),
                 indices=gl.AccessorSparseIndices(

@@ -1,4 +1,4 @@
-"""What engines make of a GLB: Khronos' validator, Blender, three.js in a headless browser.
+"""What engines make of a GLB: Khronos' validator, Blender, Godot, three.js in a headless browser.
 
 python tests/engines/engine_checks.py me.glb [more.glb ...] [--pictures FOLDER]
 
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -63,6 +64,31 @@ def _blender_command() -> list[str]:
     if shutil.which("blender"):
         return ["blender", "-b", "--factory-startup", "-P", script, "--"]
     raise Missing("Blender is not installed: tests/engines/install.sh --blender (1 GB)")
+
+
+def godot(glb: Path, timeout: float = 120) -> dict:
+    """What Godot 3 imports: see `godot_dump.gd`."""
+    program = shutil.which("godot3-server") or shutil.which("godot3")
+    if program is None:
+        raise Missing("Godot is not installed: tests/engines/install.sh (needs apt; the package godot3-server)")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        project, deadline = Path(folder), time.monotonic() + timeout
+        (project / "project.godot").write_text("config_version=4\n")
+        shutil.copy(glb, project / "avatar.glb")
+        shutil.copy(HERE / "godot_dump.gd", project)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+        with subprocess.Popen(
+            [program, "-e"], env=os.environ | {"HOME": folder}, **quiet
+        ) as editor:  # imports on start
+            while not list(project.glob(".import/avatar.glb-*.md5")) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            editor.terminate()
+        subprocess.run([program, "-s", "godot_dump.gd"], env=os.environ | {"HOME": folder}, timeout=timeout, **quiet)
+        if not (project / "out.json").exists():
+            raise RuntimeError("Godot imported nothing")
+        found = json.loads((project / "out.json").read_text())
+        points = np.fromfile(project / "out.f32", np.float32).reshape(1 + len(found["names"]), -1, 3)
+    return found | {"position": points[0], "morphs": points[1:] - points[0]}
 
 
 def three(glb: Path, times: list[float], timeout: float = 240) -> dict:
@@ -171,7 +197,11 @@ def _check(glb: Path, pictures: Path | None) -> bool:
         line("glTF validator", issues["numErrors"] == 0, ", ".join(counts))
     except Missing as missing:
         print(f"skip {glb.name}: {missing}")
-    engines = {"Blender": partial(blender, glb, fps, times), "three.js": partial(three, glb, times)}
+    engines = {
+        "Blender": partial(blender, glb, fps, times),
+        "Godot": partial(godot, glb),
+        "three.js": partial(three, glb, times),
+    }
     for name, check in engines.items():
         try:
             found = check()

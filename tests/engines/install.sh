@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the engine checks use, outside the tree, in build/engines (or $AVATAR3D_ENGINES):
-#   the Khronos glTF validator and three.js (npm), and a headless Chromium where apt may install one.
+#   the Khronos glTF validator and three.js (npm), headless Chromium and Godot 3 where apt may install them.
 #   With --blender also Blender as a Python module, 1 GB, in an environment of its own.
 # What cannot be installed is said, and its checks skip themselves.
 set -euo pipefail
@@ -23,6 +23,16 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; th
             { echo "engines: Chromium could not be installed"; status=1; }
     else
         echo "engines: no Chromium (three.js is not checked); install the package chromium"
+        status=1
+    fi
+fi
+
+if ! command -v godot3-server >/dev/null && ! command -v godot3 >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends godot3-server; } >/dev/null 2>&1 ||
+            { echo "engines: Godot could not be installed"; status=1; }
+    else
+        echo "engines: no Godot; install the package godot3-server"
         status=1
     fi
 fi

@@ -87,6 +87,15 @@ def test_blender(exported):
     assert engine_checks.gap(posed, posed_corners(avatar, FRAME)) < 5 * engine_checks.TOLERANCE
 
 
+def test_godot(exported):
+    avatar, path = exported
+    found = engine(engine_checks.godot, path)
+    assert found["names"] == list(ARKIT_NAMES) and found["texture"] == [512, 512]
+    assert found["bones"] == list(avatar.rig.joint_names) and found["actions"] == ["motion"]
+    gaps = engine_checks.compare(found, path)
+    assert gaps["neutral"] < 1e-6 and gaps["morphs"] < engine_checks.TOLERANCE
+
+
 def test_three_js(exported):
     avatar, path = exported
     found = engine(engine_checks.three, path, [FRAME / avatar.motion.fps])

@@ -167,6 +167,16 @@ def test_large_meshes_use_wide_indices():
     assert sparse.indices.componentType == pygltflib.UNSIGNED_INT and document.accessors[0].count == 200 * 331
 
 
+def test_sparse_targets_state_their_zeros(written):
+    """Godot 3 reads the first buffer view for an accessor that names none."""
+    _, reader = written
+    targets = reader.document.meshes[0].primitives[0].targets
+    for accessor in (
+        reader.document.accessors[i] for target in targets for i in (target["POSITION"], target["NORMAL"])
+    ):
+        assert accessor.sparse is not None and not any(reader.bytes_of_view(accessor.bufferView))
+
+
 def test_the_texture_keeps_its_size(tmp_path):
     avatar = make_avatar(texture=700)
     assert isinstance(avatar.appearance, TextureSet)
