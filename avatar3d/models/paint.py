@@ -65,13 +65,14 @@ def paint(
 
     if hair:
         fill(palette.hair, "scalp")
-    fill(palette.hair, "brows", share=0.75)
+    if "brows" in model.regions:  # they do not meet
+        apart = model.regions["brows"] & (rest[:, 0].abs() > 0.012)
+        out[apart] = torch.lerp(out[apart], torch.tensor(palette.hair), 0.75)
     fill(palette.lips, "lips_outer")
     fill(palette.lips, "lips_inner")
     fill(palette.mouth, "mouth_cavity", "mouth_socket", "gums_tongue")
     fill((0.62, 0.33, 0.32), "tongue", "gums_upper", "gums_lower")
     fill(palette.teeth, "teeth", "teeth_upper", "teeth_lower")
-    fill(palette.teeth if "gums_upper" not in model.regions else palette.mouth)
     fill((0.62, 0.33, 0.32), "gums_upper", "gums_lower")
     fill((0.25, 0.12, 0.10), "eye_socket_left", "eye_socket_right")
     for side in ("left", "right"):
@@ -80,7 +81,7 @@ def paint(
         out[iris] = torch.tensor(palette.iris)
         out[pupil] = torch.tensor((0.03, 0.03, 0.03))
     for side in ("left", "right"):
-        fill((0.16, 0.11, 0.09), f"lash_line_{side}", share=0.7)
+        fill(palette.hair, f"lid_margin_upper_{side}", share=0.5)
     return out
 
 
