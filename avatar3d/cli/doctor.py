@@ -93,7 +93,7 @@ def _networks() -> dict[str, str]:
     found = {}
     for network in registry.NETWORKS.values():
         try:
-            registry.load(network.name)
+            registry.weights(network.name)
             found[network.name] = f"found, {network.licence}"
         except AvatarError as error:
             found[network.name] = f"broken: {error}"

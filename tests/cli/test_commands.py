@@ -1,0 +1,149 @@
+"""The commands as a user runs them, on the packaged clip."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from avatar3d import demo_clip, storage
+from avatar3d.cli.main import main
+from avatar3d.types import ARKIT_NAMES, Avatar, Motion
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fitted")
+    status = main(["fit", str(demo_clip()), "-o", str(folder / "me.avatar"), "--quality", "draft",
+                   "--report", str(folder / "report.json")])  # fmt: skip
+    assert status == 0
+    return folder
+
+
+def test_fit_writes_the_avatar_and_its_report_and_nothing_else(fitted):
+    assert {p.name for p in fitted.iterdir() if p.name.startswith((".", "me", "report"))} >= {"me.avatar"}
+    assert not [p for p in fitted.iterdir() if "checkpoint" in p.name]
+    report = json.loads((fitted / "report.json").read_text())
+    assert report["frames"]["total"] == 72 and report["frames"]["tracked"] >= 71 and report["frames"]["cuts"] == []
+    assert 0 < report["nme"]["median"] <= 0.010
+    assert 0 < report["jitter"]["ratio"] <= 0.25 and report["jitter"]["rotation_deg"] > 0
+    assert report["focal"]["determined"] is False and report["focal"]["pixels"] > 300
+    assert report["faces"] == {"seen": 1, "followed": 0}
+    assert set(report) >= {"timings", "memory", "advice"} and report["memory"]["peak_mb"] > 50
+    avatar = storage.load(fitted / "me.avatar", Avatar)
+    assert avatar.motion.frames == 72 and avatar.rig.shape_names == ARKIT_NAMES
+    smile = avatar.motion.expression[:, [ARKIT_NAMES.index("mouthSmileLeft"), ARKIT_NAMES.index("mouthSmileRight")]]
+    assert smile[:8].mean() < 0.1 and smile.mean(1).max() > 0.3  # neutral to wide smile
+
+
+def test_info(fitted, capsys):
+    assert main(["info", str(fitted / "me.avatar"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kind"] == "avatar" and told["model"] == "head" and told["frames"] == 72
+    assert told["counts"]["shapes"] == 52 and told["manifest"]
+
+
+def test_render_track_is_one_frame_per_frame_at_the_footage_size(fitted):
+    out = fitted / "track.mp4"
+    assert (
+        main(["render", str(fitted / "me.avatar"), "--camera", "track", "--background", "black", "-o", str(out)]) == 0
+    )
+    with av.open(str(out)) as container:
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    assert len(frames) == 72 and frames[0].shape == (360, 640, 3)
+    assert frames[0][:8, :8].max() < 12  # background
+    with av.open(str(demo_clip())) as container:
+        original = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(float)
+    # The avatar must lie on the person: over the face it looks like the footage, far more than white would.
+    face = frames[0].max(2) > 60
+    assert face.mean() > 0.05
+    assert np.abs(frames[0][face] - original[face]).mean() < 45
+
+
+def test_render_png_and_compare(fitted):
+    assert main(["render", str(fitted / "me.avatar"), "-o", str(fitted / "a.png"), "--size", "200"]) == 0
+    picture = np.asarray(Image.open(fitted / "a.png"))
+    assert picture.shape == (200, 200, 3) and (picture[100] < 200).any() and (picture[0] == 255).all()
+    assert main(["render", str(fitted / "me.avatar"), "--compare", str(demo_clip()), "-o", str(fitted / "c.png"),
+                 "--frame", "40"]) == 0  # fmt: skip
+    assert Image.open(fitted / "c.png").size == (3 * 640, 360)
+
+
+def test_drive_and_export(fitted, capsys):
+    assert main(["drive", str(fitted / "me.avatar"), "--from", "demo", "-o", str(fitted / "demo.motion")]) == 0
+    assert storage.load(fitted / "demo.motion", Motion).expression.amax(0).min() > 0.9  # every shape is shown
+    for name in ("me.glb", "me.obj", "me.csv"):
+        assert main(["export", str(fitted / "me.avatar"), "-o", str(fitted / name), "--json"]) == 0
+    assert (fitted / "me.csv").read_text().count("\n") >= 72
+
+
+@pytest.mark.parametrize(
+    "arguments, status, words",
+    [
+        (["fit", "{tmp}/absent.mp4", "-o", "{tmp}/o.avatar"], 1, "absent.mp4"),
+        (["fit", "{tmp}/empty.mp4", "-o", "{tmp}/o.avatar"], 1, "empty.mp4"),
+        (["fit", "{tmp}/text.mp4", "-o", "{tmp}/o.avatar"], 1, "text.mp4"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar"], 1, "face"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.glb"], 1, ".avatar"),
+        (["fit", "-o", "{tmp}/o.avatar"], 1, "no input"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--model", "nobody"], 1, "nobody"),
+        (["fit", "{tmp}/grey.png"], 2, ""),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--quality", "best"], 2, ""),
+        (["export", "{tmp}/text.mp4", "-o", "{tmp}/o.glb"], 1, "not an avatar3d file"),
+        (["render", "{tmp}/absent.avatar", "-o", "{tmp}/o.png"], 1, "does not exist"),
+        (["info", "{tmp}/empty.mp4"], 1, "not an avatar3d file"),
+        (["bench", "nothing"], 1, "no benchmark"),
+        (["paint"], 2, "no command"),
+    ],
+)
+def test_failures_are_short_and_leave_nothing(tmp_path, capsys, arguments, status, words):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("this is not a video\n" * 50)
+    Image.new("RGB", (320, 240), (128, 128, 128)).save(tmp_path / "grey.png")
+    assert main([a.format(tmp=tmp_path) for a in arguments]) == status
+    told = capsys.readouterr().err
+    assert words in told
+    if status == 1:
+        assert 1 <= len(told.strip().splitlines()) <= 3 and "Traceback" not in told
+    assert {p.name for p in tmp_path.iterdir()} == {"empty.mp4", "text.mp4", "grey.png"}
+
+
+def test_a_killed_fit_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
+    from avatar3d import appearance, pipeline
+
+    def killed(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    short = tmp_path / "short.mp4"
+    _shorten(demo_clip(), short, 12)
+    command = ["fit", str(short), "-o", str(tmp_path / "me.avatar"), "--quality", "draft"]
+    with monkeypatch.context() as patch:
+        patch.setattr(appearance, "reconstruct", killed)
+        assert main(command) == 130
+    assert not list(tmp_path.glob("me*"))
+    monkeypatch.setattr(pipeline, "track_capture", None)  # would fail if it tracked again
+    assert main(command) == 0
+    assert "going on" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if "checkpoint" in p.name] == []
+
+
+def _shorten(source, target, frames):
+    from avatar3d.export.video import VideoWriter
+
+    with av.open(str(source)) as container, VideoWriter(target, 30, 640, 360) as writer:
+        for _, frame in zip(range(frames), container.decode(video=0), strict=False):
+            writer.write(frame.to_ndarray(format="rgb24"))
+
+
+@pytest.mark.parametrize("clip", ["no_face_cartoon.mp4", "no_face_hand_only.mp4"])
+def test_footage_without_a_face(data, tmp_path, capsys, clip):
+    assert main(["fit", str(data(f"videos/{clip}")), "-o", str(tmp_path / "o.avatar")]) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) <= 3 and "face" in told[-1] and list(tmp_path.iterdir()) == []
+
+
+def test_doctor(capsys):
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["kernels"]["compiled"] and told["models"]["head"].startswith("found") and told["broken"] == []
