@@ -37,7 +37,8 @@ def rasterize(
 
     Barycentrics and depth are differentiable in points and K; visibility is not, see `antialias`. Triangles that
     cross the near plane are cut there exactly; those without area, behind it, or with a corner that is not finite
-    are left out. Neighbours share every pixel of their edge exactly once. Equal depths go to the lower index.
+    are left out. Neighbours share every pixel of their edge exactly once. Of equal depths the triangle that faces the
+    camera wins, then the lower index.
 
     Args:
         points: Camera-space positions, metres, OpenCV axes.

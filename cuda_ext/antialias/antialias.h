@@ -146,7 +146,7 @@ AVATAR3D_HD void each_crossing(const AntialiasArgs<T>& a, int64_t image, int32_t
         const double s = u[2] < near ? (near - u[2]) / (w[2] - u[2]) : 0.0;
         for (int c = 0; c < 2; ++c) p[k][c] = (u[c] + s * (w[c] - u[c])) / (u[2] < near ? near : u[2]);
     }
-    cross(q[0], q[1], 1.0, n);
+    cross(q[0], q[1], n);
     const bool down = (n[0] < 0 ? -n[0] : n[0]) < (n[1] < 0 ? -n[1] : n[1]);  // flat: pairs of one column
     const int along = down ? 0 : 1, sideways = 1 - along;
     const double slack = 1e-6;  // what is named in vain is not found
@@ -179,8 +179,8 @@ AVATAR3D_HD void crossing_gradient(const T* points, const Crossing& k, double gr
     }
     for (int c = 0; c < 2; ++c) P[c] = g * (k.d_near * k.near[c] + k.d_far * k.far[c]);
     P[2] = g * (k.d_near + k.d_far);
-    cross(qt, P, 1.0, grad_from);
-    cross(P, qf, 1.0, grad_to);
+    cross(qt, P, grad_from);
+    cross(P, qf, grad_to);
 }
 
 AVATAR3D_DECLARE_CPU(template <typename T> void antialias_forward(const AntialiasArgs<T>& args, int threads);

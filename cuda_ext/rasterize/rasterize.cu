@@ -8,21 +8,29 @@ namespace {
 
 constexpr int kSmall = 1024;  // pixels in the box of a triangle that one warp draws
 
-// Greater is nearer; among equals the lower triangle wins. 0 is empty.
-__device__ uint64_t key_of(float w, int32_t id) { return uint64_t(__float_as_uint(w)) << 32 | (0xFFFFFFFFu - uint32_t(id)); }
+// Low wins among equal depths: first what faces the camera, then the lower index.
+__device__ uint32_t rank_of(int32_t id, bool away) { return uint32_t(id) | (away ? 0x80000000u : 0u); }
 
-// In double the key is 1/depth alone: who holds it is found in a second pass.
-__device__ void put(const RasterArgs<float>& a, unsigned long long* key, int64_t, float w, int32_t id, bool) {
-    atomicMax(key, (unsigned long long)key_of(w, id));
+// In float one atomic holds 1/depth and the rank; 0 is empty.
+__device__ void put(const RasterArgs<float>&, unsigned long long* key, int64_t, float w, uint32_t rank, bool) {
+    atomicMax(key, (unsigned long long)__float_as_uint(w) << 32 | (0xFFFFFFFFu - rank));
 }
-__device__ void put(const RasterArgs<double>& a, unsigned long long* key, int64_t pixel, double w, int32_t id, bool second) {
+
+// In double it holds 1/depth alone; the lowest rank of those who have it is found in a second pass.
+__device__ void put(const RasterArgs<double>& a, unsigned long long* key, int64_t pixel, double w, uint32_t rank, bool second) {
     const unsigned long long bits = (unsigned long long)__double_as_longlong(w);
     if (!second) {
         atomicMax(key, bits);
     } else if (*key == bits) {
-        // -1 is the largest when unsigned: the lowest triangle stays.
-        atomicMin(reinterpret_cast<unsigned*>(a.triangle) + pixel, unsigned(id));
+        atomicMin(reinterpret_cast<unsigned*>(a.triangle) + pixel, rank);
     }
+}
+
+__device__ int32_t winner(const RasterArgs<float>&, const uint64_t* keys, int64_t pixel) {
+    return keys[pixel] ? int32_t((0xFFFFFFFFu - uint32_t(keys[pixel])) & 0x7FFFFFFFu) : -1;
+}
+__device__ int32_t winner(const RasterArgs<double>& a, const uint64_t* keys, int64_t pixel) {
+    return keys[pixel] ? a.triangle[pixel] & 0x7FFFFFFF : -1;
 }
 
 template <typename T>
@@ -33,7 +41,7 @@ __device__ void draw(const RasterArgs<T>& a, int64_t image, int32_t id, PixelBox
     const T limit = T(1) / a.near;
     for (int32_t ty = box.y0 / kRasterTile * kRasterTile; ty <= box.y1; ty += kRasterTile) {
         for (int32_t tx = box.x0 / kRasterTile * kRasterTile; tx <= box.x1; tx += kRasterTile) {
-            const TileTriangle<T> t = tile_triangle<T>(edges, id, tx, ty);
+            const TileTriangle<T> t = tile_triangle<T>(edges, tx + 0.5, ty + 0.5);
             const int x0 = max(box.x0 - tx, 0), x1 = min(box.x1 - tx, kRasterTile - 1);
             const int y0 = max(box.y0 - ty, 0), y1 = min(box.y1 - ty, kRasterTile - 1);
             const int columns = x1 - x0 + 1, n = columns * (y1 - y0 + 1);
@@ -44,7 +52,7 @@ __device__ void draw(const RasterArgs<T>& a, int64_t image, int32_t id, PixelBox
                 const T w = inverse_depth(t, E);
                 if (!(w > T(0) && w <= limit)) continue;
                 const int64_t pixel = (image * a.height + ty + y) * a.width + tx + x;
-                put(a, reinterpret_cast<unsigned long long*>(keys) + pixel, pixel, w, id, second);
+                put(a, reinterpret_cast<unsigned long long*>(keys) + pixel, pixel, w, rank_of(id, edges.away), second);
             }
         }
     }
@@ -85,11 +93,6 @@ __global__ void large_kernel(RasterArgs<T> a, uint64_t* keys, const int32_t* lar
     }
 }
 
-__device__ int32_t winner(const RasterArgs<float>&, const uint64_t* keys, int64_t pixel) {
-    return keys[pixel] ? int32_t(0xFFFFFFFFu - uint32_t(keys[pixel])) : -1;
-}
-__device__ int32_t winner(const RasterArgs<double>& a, const uint64_t*, int64_t pixel) { return a.triangle[pixel]; }
-
 template <typename T>
 __global__ void resolve_kernel(RasterArgs<T> a, const uint64_t* keys) {
     const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -103,7 +106,7 @@ __global__ void resolve_kernel(RasterArgs<T> a, const uint64_t* keys) {
     TriangleEdges edges;
     triangle_edges(a.points + i / (int64_t(a.width) * a.height) * a.v * 3, a.faces + int64_t(id) * 3, edges);
     const int32_t tx = x / kRasterTile * kRasterTile, ty = y / kRasterTile * kRasterTile;
-    resolve_pixel(tile_triangle<T>(edges, id, tx, ty), T(x - tx), T(y - ty), b, a.depth + i);
+    resolve_pixel(tile_triangle<T>(edges, tx + 0.5, ty + 0.5), T(x - tx), T(y - ty), b, a.depth + i);
 }
 
 // One thread per pixel adds to its triangle's corners with atomics: the order of the sum is not fixed.

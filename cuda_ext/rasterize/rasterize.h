@@ -5,10 +5,14 @@
 // (perspective included), and the depth is det / sum(E). A pixel is inside where all E_i / det >= 0 (Olano and
 // Greer, "Triangle scan conversion using 2D homogeneous coordinates", 1997).
 //
-// A shared edge is covered exactly once: n_i is computed in double from the edge's end points in one order that
-// both triangles agree on, and evaluated by the same operations relative to the same tile corner, so that the two
-// triangles hold exact negatives; zero belongs to the side that a shift of the pixel by (+eps, +eps^2) would reach.
+// A shared edge is covered exactly once: n_i is computed in double such that swapping the edge's ends gives the exact
+// negative, and evaluated by the same operations relative to the same tile corner, so that the two triangles hold exact
+// negatives at every pixel; zero belongs to the side that a shift of the pixel by (+eps, +eps^2) would reach.
+//
+// Of equal depths the triangle that faces the camera wins, then the lower index.
 #pragma once
+#include <cmath>
+
 #include "common/hd.h"
 #include "common/isa.h"
 
@@ -57,63 +61,58 @@ template <typename T>
 struct TileTriangle {
     T a[3], b[3], e[3];
     T threshold[3];  // inside is E_i >= threshold_i
-    T det, inv_det;
-    int32_t id;
+    T inv_det;
 };
 
-AVATAR3D_HD void cross(const double* a, const double* b, double sign, double* out) {
-    out[0] = sign * (a[1] * b[2] - a[2] * b[1]);
-    out[1] = sign * (a[2] * b[0] - a[0] * b[2]);
-    out[2] = sign * (a[0] * b[1] - a[1] * b[0]);
+// a b - c d such that swapping the two products gives the exact negative, whatever is contracted.
+AVATAR3D_HD double difference_of_products(double a, double b, double c, double d) {
+#if defined(__FMA__) || defined(__CUDA_ARCH__) || defined(__ARM_FEATURE_FMA)
+    return 0.5 * (fma(a, b, -(c * d)) + fma(-c, d, a * b));
+#else
+    return a * b - c * d;
+#endif
 }
 
-AVATAR3D_HD bool before(const double* a, const double* b) {
-    if (a[0] != b[0]) return a[0] < b[0];
-    if (a[1] != b[1]) return a[1] < b[1];
-    return a[2] < b[2];
+AVATAR3D_HD void cross(const double* a, const double* b, double* out) {
+    out[0] = difference_of_products(a[1], b[2], a[2], b[1]);
+    out[1] = difference_of_products(a[2], b[0], a[0], b[2]);
+    out[2] = difference_of_products(a[0], b[1], a[1], b[0]);
 }
 
 // False where the triangle has no area as seen from the camera.
+AVATAR3D_HD bool edges_of(const double q[3][3], TriangleEdges& out) {
+    for (int i = 0; i < 3; ++i) cross(q[(i + 1) % 3], q[(i + 2) % 3], out.n[i]);
+    const double det = q[0][0] * out.n[0][0] + q[0][1] * out.n[0][1] + q[0][2] * out.n[0][2];
+    const double sign = det < 0 ? -1.0 : 1.0;
+    bool apart = true;  // two corners in one place leave an edge of zeros
+    for (int i = 0; i < 3; ++i) {
+        apart = apart & ((out.n[i][0] != 0) | (out.n[i][1] != 0) | (out.n[i][2] != 0));
+        for (int c = 0; c < 3; ++c) out.n[i][c] *= sign;
+    }
+    out.away = det > 0;
+    out.det = det * sign;
+    return apart & (out.det > 0);
+}
+
 template <typename T>
 AVATAR3D_HD bool triangle_edges(const T* points, const int32_t* face, TriangleEdges& out) {
     double q[3][3];
     for (int i = 0; i < 3; ++i)
         for (int c = 0; c < 3; ++c) q[i][c] = double(points[int64_t(face[i]) * 3 + c]);
-    for (int i = 0; i < 3; ++i) {
-        const double* u = q[(i + 1) % 3];
-        const double* w = q[(i + 2) % 3];
-        if (before(u, w)) {
-            cross(u, w, 1.0, out.n[i]);
-        } else if (before(w, u)) {
-            cross(w, u, -1.0, out.n[i]);
-        } else {
-            return false;  // two corners in one place, or NaN
-        }
-    }
-    const double det = q[0][0] * out.n[0][0] + q[0][1] * out.n[0][1] + q[0][2] * out.n[0][2];
-    out.away = det > 0;
-    out.det = det > 0 ? det : -det;
-    if (det < 0) {
-        for (int i = 0; i < 3; ++i)
-            for (int c = 0; c < 3; ++c) out.n[i][c] = -out.n[i][c];
-    }
-    return out.det > 0;
+    return edges_of(q, out);
 }
 
 template <typename T>
-AVATAR3D_HD TileTriangle<T> tile_triangle(const TriangleEdges& s, int32_t id, int32_t tile_x, int32_t tile_y) {
+AVATAR3D_HD TileTriangle<T> tile_triangle(const TriangleEdges& s, double x, double y) {
     TileTriangle<T> t;
-    const double x = tile_x + 0.5, y = tile_y + 0.5;
     for (int i = 0; i < 3; ++i) {
         const double* n = s.n[i];
         t.a[i] = T(n[0]);
         t.b[i] = T(n[1]);
         t.e[i] = T(n[0] * x + (n[1] * y + n[2]));
-        t.threshold[i] = (n[0] > 0 || (n[0] == 0 && n[1] > 0)) ? T(0) : T(kRasterPositive);
+        t.threshold[i] = ((n[0] > 0) | ((n[0] == 0) & (n[1] > 0))) ? T(0) : T(kRasterPositive);
     }
-    t.det = T(s.det);
     t.inv_det = T(1.0 / s.det);
-    t.id = id;
     return t;
 }
 
@@ -131,16 +130,16 @@ AVATAR3D_HD bool evaluate(const TileTriangle<T>& t, T x, T y, T* E) {
 // 1 / depth: what the z-buffer keeps, the largest wins.
 template <typename T>
 AVATAR3D_HD T inverse_depth(const TileTriangle<T>& t, const T* E) {
-    return ((E[0] + E[1]) + E[2]) * t.inv_det;
+    return (E[0] * t.inv_det + E[1] * t.inv_det) + E[2] * t.inv_det;
 }
 
 template <typename T>
 AVATAR3D_HD void resolve_pixel(const TileTriangle<T>& t, T x, T y, T* barycentrics, T* depth) {
     T E[3];
     evaluate(t, x, y, E);
-    const T inv = T(1) / ((E[0] + E[1]) + E[2]);
-    for (int i = 0; i < 3; ++i) barycentrics[i] = E[i] * inv;
-    *depth = t.det * inv;
+    for (int i = 0; i < 3; ++i) E[i] *= t.inv_det;
+    *depth = T(1) / ((E[0] + E[1]) + E[2]);
+    for (int i = 0; i < 3; ++i) barycentrics[i] = E[i] * *depth;
 }
 
 // What may be covered, generously; `crossing` where part of the triangle is nearer than `near`.

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "common/array.h"
 #include "common/bindings.h"
 #include "rasterize/rasterize.h"
@@ -32,8 +34,9 @@ void bind_cpu(nb::module_& m) {
     m.def("rasterize_forward", [](In points, Ids faces, int height, int width, double near, bool cull,
                                   CpuArray<int32_t> triangle, Out barycentrics, Out depth, int threads) {
         auto a = make_args<T, nb::device::cpu>(points, faces, height, width, near, cull);
-        for (int64_t i = 0; i < a.f * 3; ++i)
-            require(a.faces[i] >= 0 && a.faces[i] < a.v, "rasterize: faces name a vertex that does not exist.");
+        uint32_t greatest = 0;  // a negative index is the greatest of all
+        for (int64_t i = 0; i < a.f * 3; ++i) greatest = std::max(greatest, uint32_t(a.faces[i]));
+        require(a.f == 0 || greatest < a.v, "rasterize: faces name a vertex that does not exist.");
         a.triangle = triangle.data();
         a.barycentrics = barycentrics.data();
         a.depth = depth.data();

@@ -1,14 +1,18 @@
 // Tiles of 64x64 pixels with a z-buffer of their own; barycentrics only for what is seen in the end.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
 #include "common/parallel.h"
 #include "common/scatter.h"
+#include "rasterize/lanes.h"
 #include "rasterize/rasterize.h"
 
 namespace avatar3d {
 namespace AVATAR3D_ISA {
+
 namespace {
 
 struct Box16 {
@@ -19,9 +23,39 @@ struct Box16 {
 struct Bins {
     std::vector<int64_t> offsets;
     std::unique_ptr<int32_t[]> entries;
-    std::unique_ptr<Box16[]> boxes;   // [b * f]
+    std::unique_ptr<Box16[]> boxes;  // [b * f]
     int32_t columns = 0, rows = 0;
 };
+
+// Where the vertices of one image fall, in pixels; NaN where triangle_box has to look closer.
+template <typename T>
+void project(const RasterArgs<T>& a, const T* points, int64_t begin, int64_t end, float* x, float* y) {
+    for (int64_t i = begin; i < end; ++i) {
+        const T z = points[i * 3 + 2];
+        const float inverse = z >= a.near && z < T(kRasterLimit) ? float(T(1) / z) : std::numeric_limits<float>::quiet_NaN();
+        x[i] = float(points[i * 3]) * inverse;
+        y[i] = float(points[i * 3 + 1]) * inverse;
+    }
+}
+
+// triangle_box for triangles that lie in front of the near plane as a whole; the others have x0 = -1.
+inline void boxes_in_front(const int32_t* faces, const float* x, const float* y, int64_t n, float width, float height,
+                           Box16* boxes) {
+    constexpr float slack = 0.51f;  // half a pixel, and what float loses within 32767 pixels
+    for (int64_t t = 0; t < n; ++t) {
+        const int32_t i = faces[t * 3], j = faces[t * 3 + 1], k = faces[t * 3 + 2];
+        const float xi = x[i], xj = x[j], xk = x[k], yi = y[i], yj = y[j], yk = y[k];
+        const float x_lo = std::min(std::min(xi, xj), xk) - slack, x_hi = std::max(std::max(xi, xj), xk) - 1 + slack;
+        const float y_lo = std::min(std::min(yi, yj), yk) - slack, y_hi = std::max(std::max(yi, yj), yk) - 1 + slack;
+        const float sum = (xi + xj + xk) + (yi + yj + yk);
+        const float cx0 = std::min(std::max(x_lo, 0.0f), width), cx1 = std::max(std::min(x_hi, width - 1), -1.0f);
+        const float cy0 = std::min(std::max(y_lo, 0.0f), height), cy1 = std::max(std::min(y_hi, height - 1), -1.0f);
+        const int32_t x0 = int32_t(cx0) + (float(int32_t(cx0)) < cx0), y0 = int32_t(cy0) + (float(int32_t(cy0)) < cy0);
+        const int32_t x1 = int32_t(cx1 + 1) - 1, y1 = int32_t(cy1 + 1) - 1;
+        const bool look_closer = !(sum - sum == 0), empty = y1 < y0;
+        boxes[t] = {int16_t(look_closer ? -1 : x0), int16_t(y0), int16_t(look_closer ? 0 : empty ? x0 - 1 : x1), int16_t(y1)};
+    }
+}
 
 // Pixel boxes of all triangles, and the bins. Counts per chunk of triangles make the order independent of threads.
 template <typename T>
@@ -33,15 +67,20 @@ Bins bin(const RasterArgs<T>& a, int threads) {
     const int64_t chunks_per_image = std::max<int64_t>(1, std::min<int64_t>(threads * 2, a.f / 1024));
     const int64_t chunk = (a.f + chunks_per_image - 1) / chunks_per_image, chunks = chunks_per_image * a.b;
     bins.boxes.reset(new Box16[a.b * a.f]);
-    std::vector<int64_t> counts(chunks * per_image, 0);
+    std::vector<int32_t> counts(chunks * per_image, 0);
+    std::unique_ptr<float[]> x(new float[a.b * a.v]), y(new float[a.b * a.v]);
+    parallel_for(a.b * a.v, 4096, threads,
+                 [&](int64_t begin, int64_t end, int) { project(a, a.points, begin, end, x.get(), y.get()); });
 
     const auto triangles_of = [&](int64_t c) {
         const int64_t first = (c % chunks_per_image) * chunk;
         return std::pair<int64_t, int64_t>(std::min(first, a.f), std::min(first + chunk, a.f));
     };
     const auto each_tile = [&](const Box16& box, auto&& visit) {
-        for (int32_t y = box.y0 / kRasterTile; y <= box.y1 / kRasterTile; ++y)
-            for (int32_t x = box.x0 / kRasterTile; x <= box.x1 / kRasterTile; ++x) visit(int64_t(y) * bins.columns + x);
+        const int32_t tx0 = box.x0 / kRasterTile, tx1 = box.x1 / kRasterTile;
+        const int32_t ty0 = box.y0 / kRasterTile, ty1 = box.y1 / kRasterTile;
+        for (int32_t ty = ty0; ty <= ty1; ++ty)
+            for (int32_t tx = tx0; tx <= tx1; ++tx) visit(ty * bins.columns + tx);
     };
 
     parallel_for(chunks, 1, threads, [&](int64_t begin, int64_t end, int) {
@@ -49,28 +88,31 @@ Bins bin(const RasterArgs<T>& a, int threads) {
             const int64_t image = c / chunks_per_image;
             const T* points = a.points + image * a.v * 3;
             Box16* boxes = bins.boxes.get() + image * a.f;
-            int64_t* count = counts.data() + c * per_image;
+            int32_t* count = counts.data() + c * per_image;
             const auto range = triangles_of(c);
+            boxes_in_front(a.faces + range.first * 3, x.get() + image * a.v, y.get() + image * a.v,
+                           range.second - range.first, float(a.width), float(a.height), boxes + range.first);
             for (int64_t t = range.first; t < range.second; ++t) {
-                bool crossing;
-                const PixelBox box = triangle_box(points, a.faces + t * 3, a.near, a.height, a.width, &crossing);
-                boxes[t] = {int16_t(box.x0), int16_t(box.y0), int16_t(box.x1), int16_t(box.y1)};
-                if (box.x1 < box.x0) continue;
-                each_tile(boxes[t], [&](int64_t tile) { ++count[tile]; });
+                if (boxes[t].x0 < 0) {
+                    bool crossing;
+                    const PixelBox box = triangle_box(points, a.faces + t * 3, a.near, a.height, a.width, &crossing);
+                    boxes[t] = {int16_t(box.x0), int16_t(box.y0), int16_t(box.x1), int16_t(box.y1)};
+                }
+                if (boxes[t].x1 < boxes[t].x0) continue;
+                each_tile(boxes[t], [&](int32_t tile) { ++count[tile]; });
             }
         }
     });
 
     bins.offsets.assign(tiles + 1, 0);
+    std::vector<int64_t> next(chunks * per_image);
     int64_t total = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) {
         bins.offsets[tile] = total;
         const int64_t image = tile / per_image;
         for (int64_t c = image * chunks_per_image; c < (image + 1) * chunks_per_image; ++c) {
-            int64_t& count = counts[c * per_image + tile % per_image];
-            const int64_t n = count;
-            count = total;  // becomes where this chunk writes
-            total += n;
+            next[c * per_image + tile % per_image] = total;
+            total += counts[c * per_image + tile % per_image];
         }
     }
     bins.offsets[tiles] = total;
@@ -79,63 +121,229 @@ Bins bin(const RasterArgs<T>& a, int threads) {
     parallel_for(chunks, 1, threads, [&](int64_t begin, int64_t end, int) {
         for (int64_t c = begin; c < end; ++c) {
             const Box16* boxes = bins.boxes.get() + c / chunks_per_image * a.f;
-            int64_t* next = counts.data() + c * per_image;
+            int64_t* to = next.data() + c * per_image;
             const auto range = triangles_of(c);
             for (int64_t t = range.first; t < range.second; ++t) {
                 if (boxes[t].x1 < boxes[t].x0) continue;
-                each_tile(boxes[t], [&](int64_t tile) { bins.entries[next[tile]++] = int32_t(t); });
+                each_tile(boxes[t], [&](int32_t tile) { bins.entries[to[tile]++] = int32_t(t); });
             }
         }
     });
     return bins;
 }
 
+// Edge functions of a batch of triangles, computed side by side; fields as in TileTriangle.
+template <typename T>
+struct Batch {
+    static constexpr int size = 16;
+    alignas(64) T a[3][size], b[3][size], e[3][size], threshold[3][size];
+    alignas(64) T inv_det[size], nearest[size];
+    int32_t id[size];
+    int32_t pass[size];  // 0 towards the camera, 1 away, 2 not to be drawn
+};
+
+template <typename T>
+void set_up(const RasterArgs<T>& args, const T* points, const int32_t* ids, int count, int tile_x, int tile_y, Batch<T>& out) {
+    using L = Lanes<double>;
+    using V = typename L::V;
+    constexpr int n = Batch<T>::size;
+    alignas(64) double q[9][n];
+    for (int l = 0; l < n; ++l) {
+        const int32_t id = ids[l < count ? l : count - 1];
+        const int32_t* face = args.faces + int64_t(id) * 3;
+        out.id[l] = id;
+        for (int k = 0; k < 3; ++k) {
+            const T* p = points + int64_t(face[k]) * 3;
+            q[k * 3][l] = double(p[0]);
+            q[k * 3 + 1][l] = double(p[1]);
+            q[k * 3 + 2][l] = double(p[2]);
+        }
+    }
+    const double x = tile_x + 0.5, y = tile_y + 0.5;
+    for (int at = 0; at < n; at += L::count) {
+        V p[9], e[9];
+        for (int i = 0; i < 9; ++i) p[i] = L::load(q[i] + at);
+        const auto edge = [&](const V* u, const V* w, V* to) {
+            to[0] = L::difference_of_products(u[1], w[2], u[2], w[1]);
+            to[1] = L::difference_of_products(u[2], w[0], u[0], w[2]);
+            to[2] = L::difference_of_products(u[0], w[1], u[1], w[0]);
+        };
+        edge(p + 3, p + 6, e);
+        edge(p + 6, p, e + 3);
+        edge(p, p + 3, e + 6);
+        const V det = p[0] * e[0] + p[1] * e[1] + p[2] * e[2];
+        const V zero = {}, one = zero + 1.0;
+        const V sign = det < zero ? -one : one, inv_det = 1.0 / (det * sign);
+        const V z = L::least(L::least(p[2], p[5]), p[8]);
+        const V nearest = z > zero ? 1.00001 / z : zero + std::numeric_limits<double>::infinity();
+        auto usable = det != zero;
+        const auto put = [&](V v, T* to) {
+            for (int l = 0; l < L::count; ++l) to[at + l] = T(v[l]);
+        };
+        for (int i = 0; i < 3; ++i) {
+            const V n0 = e[i * 3] * sign, n1 = e[i * 3 + 1] * sign, n2 = e[i * 3 + 2] * sign;
+            const V c = n0 * x + (n1 * y + n2);
+            const V threshold = ((n0 > zero) | ((n0 == zero) & (n1 > zero))) ? zero : zero + double(kRasterPositive);
+            usable &= (n0 != zero) | (n1 != zero) | (n2 != zero);
+            put(n0, out.a[i]);
+            put(n1, out.b[i]);
+            put(c, out.e[i]);
+            put(threshold, out.threshold[i]);
+        }
+        put(inv_det, out.inv_det);
+        put(nearest, out.nearest);
+        for (int l = 0; l < L::count; ++l) out.pass[at + l] = !usable[l] ? 2 : det[l] < 0 ? 0 : args.cull ? 2 : 1;
+    }
+}
+
 // z-buffer of one tile. Rows are stored in interleaved pairs, so that one vector holds a block of two rows; a block
 // may start at any column and hang over the right edge into the padding.
 template <typename T>
 struct TileBuffer {
-    static constexpr int lanes = 64 / sizeof(T);
+    using L = Lanes<T>;
+    using V = typename L::V;
+    using M = typename L::M;
+    using Integer = typename L::Integer;
+    static constexpr int lanes = L::count;
     static constexpr int columns = lanes / 2;
     static constexpr int stride = (kRasterTile + columns) * 2;
-    using Index = typename std::conditional<sizeof(T) == 4, int32_t, int64_t>::type;
+    static constexpr int size = kRasterTile / 2 * stride;
 
-    alignas(64) T inverse[kRasterTile / 2 * stride];
-    alignas(64) Index index[kRasterTile / 2 * stride];  // into `triangles`, -1 for none
-    alignas(64) T lane_x[lanes], lane_y[lanes];
-    std::vector<TileTriangle<T>> triangles;
+    alignas(64) T inverse[size];    // 1 / depth
+    alignas(64) Integer id[size];   // -1 for none
+    alignas(64) T part[3][size];    // edge functions over det: what 1 / depth is the sum of
+    V lane_x, lane_y, row;
+    std::vector<Batch<T>> batches;
 
     TileBuffer() {
         for (int l = 0; l < lanes; ++l) {
             lane_x[l] = T(l >> 1);
             lane_y[l] = T(l & 1);
+            row[l] = T(l);
         }
     }
 
     void clear() {
         std::fill(std::begin(inverse), std::end(inverse), T(0));
-        std::fill(std::begin(index), std::end(index), Index(-1));
-        triangles.clear();
+        std::fill(std::begin(id), std::end(id), Integer(-1));
     }
 
-    // x0.. in pixels from the tile's corner; `limit` is the largest 1/depth that is drawn.
-    void draw(const TileTriangle<T>& t, Index which, int x0, int y0, int x1, int y1, T limit) {
-        for (int y = y0 & ~1; y <= y1; y += 2) {
-            T* z_row = inverse + (y >> 1) * stride;
-            Index* i_row = index + (y >> 1) * stride;
-            for (int x = x0; x <= x1; x += columns) {
-                T* z = z_row + x * 2;
-                Index* id = i_row + x * 2;
-                for (int l = 0; l < lanes; ++l) {
-                    const T px = T(x) + lane_x[l], py = T(y) + lane_y[l];
-                    const T e0 = t.a[0] * px + (t.b[0] * py + t.e[0]);
-                    const T e1 = t.a[1] * px + (t.b[1] * py + t.e[1]);
-                    const T e2 = t.a[2] * px + (t.b[2] * py + t.e[2]);
-                    const T w = ((e0 + e1) + e2) * t.inv_det;
-                    const bool take = (e0 >= t.threshold[0]) & (e1 >= t.threshold[1]) & (e2 >= t.threshold[2]) &
-                                      (w > z[l]) & (w <= limit);
-                    z[l] = take ? w : z[l];
-                    id[l] = take ? which : id[l];
+    // Whether a triangle that comes no nearer than `nearest` (1 / depth) is hidden in the whole box.
+    bool hidden(int x0, int y0, int x1, int y1, T nearest) const {
+        const V bound = L::all(nearest);
+#ifdef __AVX512F__
+        if constexpr (sizeof(T) == 4) {
+            __mmask16 nearer = 0;
+            for (int y = y0 & ~1; y <= y1; y += 2)
+                for (int x = x0; x <= x1; x += columns)
+                    nearer |= _mm512_cmp_ps_mask(_mm512_loadu_ps(inverse + (y >> 1) * stride + x * 2), bound, _CMP_LE_OQ);
+            return nearer == 0;
+        }
+#endif
+        M nearer = {};
+        for (int y = y0 & ~1; y <= y1; y += 2)
+            for (int x = x0; x <= x1; x += columns) nearer |= L::load(inverse + (y >> 1) * stride + x * 2) <= bound;
+        return !L::any(nearer);
+    }
+
+    struct Edges {
+        V a[3], b[3], e[3], threshold[3], inv_det, limit;
+    };
+
+    void block(const Edges& t, Integer which, int x, int y) {
+        const int at = (y >> 1) * stride + x * 2;
+        const V px = lane_x + T(x), py = lane_y + T(y);
+        const V e0 = t.a[0] * px + (t.b[0] * py + t.e[0]);
+        const V e1 = t.a[1] * px + (t.b[1] * py + t.e[1]);
+        const V e2 = t.a[2] * px + (t.b[2] * py + t.e[2]);
+        const V s0 = e0 * t.inv_det, s1 = e1 * t.inv_det, s2 = e2 * t.inv_det;
+        const V w = (s0 + s1) + s2;
+#ifdef __AVX512F__
+        if constexpr (sizeof(T) == 4) {
+            __mmask16 m = _mm512_cmp_ps_mask(w, _mm512_loadu_ps(inverse + at), _CMP_GT_OQ);
+            m = _mm512_mask_cmp_ps_mask(m, e0, t.threshold[0], _CMP_GE_OQ);
+            m = _mm512_mask_cmp_ps_mask(m, e1, t.threshold[1], _CMP_GE_OQ);
+            m = _mm512_mask_cmp_ps_mask(m, e2, t.threshold[2], _CMP_GE_OQ);
+            m = _mm512_mask_cmp_ps_mask(m, w, t.limit, _CMP_LE_OQ);
+            _mm512_mask_storeu_ps(inverse + at, m, w);
+            _mm512_mask_storeu_epi32(id + at, m, _mm512_set1_epi32(which));
+            _mm512_mask_storeu_ps(part[0] + at, m, s0);
+            _mm512_mask_storeu_ps(part[1] + at, m, s1);
+            _mm512_mask_storeu_ps(part[2] + at, m, s2);
+            return;
+        }
+#endif
+        const V z = L::load(inverse + at);
+        const M take = (e0 >= t.threshold[0]) & (e1 >= t.threshold[1]) & (e2 >= t.threshold[2]) & (w > z) & (w <= t.limit);
+        L::store(inverse + at, take ? w : z);
+        L::store(id + at, take ? M{} + which : L::load(id + at));
+        L::store(part[0] + at, take ? s0 : L::load(part[0] + at));
+        L::store(part[1] + at, take ? s1 : L::load(part[1] + at));
+        L::store(part[2] + at, take ? s2 : L::load(part[2] + at));
+    }
+
+    // Box in pixels from the tile's corner; `limit` is the largest 1 / depth that is drawn.
+    void draw(const Batch<T>& t, int k, int x0, int y0, int x1, int y1, T limit) {
+        Edges g;
+        for (int i = 0; i < 3; ++i) {
+            g.a[i] = L::all(t.a[i][k]);
+            g.b[i] = L::all(t.b[i][k]);
+            g.e[i] = L::all(t.e[i][k]);
+            g.threshold[i] = L::all(t.threshold[i][k]);
+        }
+        g.inv_det = L::all(t.inv_det[k]);
+        g.limit = L::all(limit);
+        if (x1 - x0 < 2 * columns) {
+            for (int y = y0 & ~1; y <= y1; y += 2)
+                for (int x = x0; x <= x1; x += columns) block(g, t.id[k], x, y);
+            return;
+        }
+        // Where an edge meets a row, x = -(b y + e) / a, give or take what rounding does to it.
+        T inv_a[3], slack[3];
+        for (int i = 0; i < 3; ++i) {
+            inv_a[i] = T(1) / t.a[i][k];
+            slack[i] = T(0.01) + T(1e-5) * std::abs(inv_a[i]) * (std::abs(t.b[i][k]) * kRasterTile + std::abs(t.e[i][k]));
+        }
+        for (int y = y0 & ~1; y <= y1; y += lanes) {  // the columns that each row can cover, for one vector of rows
+            V lo = L::all(T(x0)), hi = L::all(T(x1));
+            for (int i = 0; i < 3; ++i) {
+                const V at = -(g.b[i] * (row + T(y)) + g.e[i]) * inv_a[i];
+                if (t.a[i][k] > 0) {
+                    lo = L::most(at - slack[i], lo);  // NaN keeps the bound
+                } else if (t.a[i][k] < 0) {
+                    hi = L::least(at + slack[i], hi);
                 }
+            }
+            lo = L::least(lo, L::all(T(x1 + 1)));
+            hi = L::most(hi, L::all(T(x0 - 1))) + T(1);
+            const M from = __builtin_convertvector(lo, M), to = __builtin_convertvector(hi, M);
+            for (int l = 0; l < lanes && y + l <= y1; l += 2) {
+                const int last = int(std::max(to[l], to[l + 1])) - 1;
+                for (int x = int(std::min(from[l], from[l + 1])); x <= last; x += columns) block(g, t.id[k], x, y + l);
+            }
+        }
+    }
+
+    // Rows y and y + 1 to the output.
+    void resolve(int y, int32_t w, int32_t h, int64_t to, const RasterArgs<T>& a) const {
+        const int from = (y >> 1) * stride;
+        alignas(64) T b[3][kRasterTile * 2], depth[kRasterTile * 2];
+        for (int l = 0; l < kRasterTile * 2; l += lanes) {
+            const V z = L::load(inverse + from + l);
+            const V d = z > V{} ? 1 / z : V{};
+            L::store(depth + l, d);
+            for (int i = 0; i < 3; ++i) L::store(b[i] + l, z > V{} ? L::load(part[i] + from + l) * d : V{});
+        }
+        for (int r = 0; r < 2 && y + r < h; ++r) {
+            int32_t* out_id = a.triangle + to + r * a.width;
+            T* out_depth = a.depth + to + r * a.width;
+            T* out = a.barycentrics + (to + r * a.width) * 3;
+            for (int x = 0; x < w; ++x) out_id[x] = int32_t(id[from + 2 * x + r]);
+            for (int x = 0; x < w; ++x) out_depth[x] = depth[2 * x + r];
+            for (int x = 0; x < w; ++x) {
+                out[x * 3] = b[0][2 * x + r];
+                out[x * 3 + 1] = b[1][2 * x + r];
+                out[x * 3 + 2] = b[2][2 * x + r];
             }
         }
     }
@@ -147,45 +355,42 @@ void draw_tile(const RasterArgs<T>& a, const Bins& bins, int64_t tile, TileBuffe
     const int32_t tile_y = int32_t(tile % per_image) / bins.columns * kRasterTile;
     const int32_t tile_x = int32_t(tile % per_image) % bins.columns * kRasterTile;
     const int32_t w = std::min(kRasterTile, a.width - tile_x), h = std::min(kRasterTile, a.height - tile_y);
+    const int64_t first = bins.offsets[tile], count = bins.offsets[tile + 1] - first;
+    const int64_t corner = (image * a.height + tile_y) * a.width + tile_x;
+    if (count == 0) {
+        for (int32_t y = 0; y < h; ++y) {
+            const int64_t row = corner + int64_t(y) * a.width;
+            std::fill(a.triangle + row, a.triangle + row + w, -1);
+            std::fill(a.barycentrics + row * 3, a.barycentrics + (row + w) * 3, T(0));
+            std::fill(a.depth + row, a.depth + row + w, T(0));
+        }
+        return;
+    }
+    constexpr int n = Batch<T>::size;
     const T* points = a.points + image * a.v * 3;
     const T limit = T(1) / a.near;
-    const int64_t first = bins.offsets[tile], last = bins.offsets[tile + 1];
-    if (first < last) buffer.clear();
-    for (int64_t e = first; e < last; ++e) {
-        const int32_t id = bins.entries[e];
-        TriangleEdges edges;
-        if (!triangle_edges(points, a.faces + int64_t(id) * 3, edges) || (a.cull && edges.away)) continue;
-        const TileTriangle<T> t = tile_triangle<T>(edges, id, tile_x, tile_y);
-        const Box16 box = bins.boxes[image * a.f + id];
-        buffer.draw(t, int32_t(buffer.triangles.size()), std::max(box.x0 - tile_x, 0), std::max(box.y0 - tile_y, 0),
-                    std::min(box.x1 - tile_x, w - 1), std::min(box.y1 - tile_y, h - 1), limit);
-        buffer.triangles.push_back(t);
-    }
-    const bool empty = buffer.triangles.empty() || first == last;
-    for (int32_t y = 0; y < h; ++y) {
-        const int64_t row = (image * a.height + tile_y + y) * a.width + tile_x;
-        int32_t* triangle = a.triangle + row;
-        T* barycentrics = a.barycentrics + row * 3;
-        T* depth = a.depth + row;
-        if (empty) {
-            std::fill(triangle, triangle + w, -1);
-            std::fill(barycentrics, barycentrics + 3 * w, T(0));
-            std::fill(depth, depth + w, T(0));
-            continue;
-        }
-        const auto* index = buffer.index + (y >> 1) * TileBuffer<T>::stride + (y & 1);
-        for (int32_t x = 0; x < w; ++x) {
-            const auto i = index[x * 2];
-            if (i < 0) {
-                triangle[x] = -1;
-                barycentrics[x * 3] = barycentrics[x * 3 + 1] = barycentrics[x * 3 + 2] = depth[x] = T(0);
-            } else {
-                const TileTriangle<T>& t = buffer.triangles[i];
-                triangle[x] = t.id;
-                resolve_pixel(t, T(x), T(y), barycentrics + x * 3, depth + x);
+    buffer.clear();
+    const int64_t batches = (count + n - 1) / n;
+    buffer.batches.resize(std::max<size_t>(buffer.batches.size(), batches));
+    // What faces the camera goes first, so that most of what faces away is found hidden without being drawn.
+    for (int pass = 0; pass < 2; ++pass) {
+        for (int64_t j = 0; j < batches; ++j) {
+            Batch<T>& batch = buffer.batches[j];
+            const int in_batch = int(std::min<int64_t>(n, count - j * n));
+            if (pass == 0) {
+                set_up(a, points, bins.entries.get() + first + j * n, in_batch, tile_x, tile_y, batch);
+            }
+            for (int k = 0; k < in_batch; ++k) {
+                if (batch.pass[k] != pass) continue;
+                const Box16 box = bins.boxes[image * a.f + batch.id[k]];
+                const int x0 = std::max(box.x0 - tile_x, 0), y0 = std::max(box.y0 - tile_y, 0);
+                const int x1 = std::min(box.x1 - tile_x, w - 1), y1 = std::min(box.y1 - tile_y, h - 1);
+                if (pass == 1 && buffer.hidden(x0, y0, x1, y1, batch.nearest[k])) continue;
+                buffer.draw(batch, k, x0, y0, x1, y1, limit);
             }
         }
     }
+    for (int32_t y = 0; y < h; y += 2) buffer.resolve(y, w, h, corner + int64_t(y) * a.width, a);
 }
 
 }  // namespace

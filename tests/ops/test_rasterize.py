@@ -133,11 +133,16 @@ def test_a_huge_triangle_fills_the_picture(device):
     torch.testing.assert_close(raster.depth, torch.full_like(raster.depth, 2.0), rtol=1e-4, atol=0)
 
 
-def test_equal_depths_go_to_the_lower_index(device):
-    points = torch.tensor([[[-1.0, -1, 3], [1, -1, 3], [0, 1, 3]]], device=device)
-    faces = torch.tensor([[0, 1, 2], [0, 1, 2], [0, 1, 2]], dtype=torch.int32, device=device)
-    raster = ops.rasterize(points, faces, intrinsics(1, 40, 40).float().to(device), 40, 40)
-    assert set(raster.triangle.unique().tolist()) == {-1, 0}
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_equal_depths_go_to_what_faces_the_camera_then_to_the_lower_index(device, dtype, backend):
+    # Whole pixels and an area that is a power of two: nothing is rounded, whatever the order of the corners.
+    points = torch.tensor([[[0.0, 0, 1], [32, 0, 1], [0, 32, 1]]], device=device, dtype=dtype)
+    K = torch.eye(3, device=device, dtype=dtype)[None]
+    for faces, winner in (([[0, 2, 1]] * 3, 0), ([[0, 1, 2], [0, 2, 1], [2, 1, 0]], 1)):
+        faces = torch.tensor(faces, dtype=torch.int32, device=device)
+        seen = ops.rasterize(points, faces, K, 40, 40, backend=backend).triangle.unique()
+        assert set(seen.tolist()) == {-1, winner}
 
 
 def test_threads_change_nothing(rng):

@@ -26,12 +26,8 @@ def _edges(q: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Edge planes [..., 3 edges, 3], positive inside; absolute determinant, 0 without area; its sign."""
     corners = q[faces.long()].double()
     u, w = corners.roll(-1, -2), corners.roll(-2, -2)
-    # Both triangles of an edge take its ends in one order (that of their coordinates), so their planes are negatives.
-    keep = torch.where(
-        u[..., 0] != w[..., 0], u[..., 0] < w[..., 0],
-        torch.where(u[..., 1] != w[..., 1], u[..., 1] < w[..., 1], u[..., 2] < w[..., 2]),
-    )[..., None]  # fmt: skip
-    n = torch.linalg.cross(torch.where(keep, u, w), torch.where(keep, w, u)) * torch.where(keep, 1.0, -1.0)
+    n = torch.linalg.cross(u, w)
+    n = 0.5 * (n - torch.linalg.cross(w, u))  # exactly the negative when the ends are swapped
     det = (corners[..., 0, :] * n[..., 0, :]).sum(-1)
     det = torch.where((u != w).any(-1).all(-1), det, 0)  # two corners in one place
     sign = torch.where(det < 0, -1.0, 1.0).to(n)
@@ -50,26 +46,28 @@ def _visible(q: Tensor, faces: Tensor, width: int, height: int, near: float, cul
     dtype, device = q.dtype, q.device
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     best = torch.zeros(height, width, dtype=dtype, device=device)
-    triangle = torch.full((height, width), -1, dtype=torch.int32, device=device)
+    rank = torch.zeros(height, width, dtype=torch.int64, device=device)
     if not len(faces):
-        return triangle
-    ids = torch.arange(len(faces), dtype=torch.int32, device=device)
+        return torch.full_like(rank, -1, dtype=torch.int32)
+    ids = torch.arange(len(faces), device=device)
     for some in ids.split(max(1, 2**22 // (height * width))):
-        n, det, sign = _edges(q, faces[some.long()])
-        usable = (q[faces[some.long()].long()].abs() < 1e15).all(-1).all(-1) & (det > 0)
+        n, det, sign = _edges(q, faces[some])
+        usable = (q[faces[some].long()].abs() < 1e15).all(-1).all(-1) & (det > 0)
         if cull:
             usable &= sign < 0
         E = _evaluate(n[:, None, None], x, y, dtype)  # [some, h, w, 3]
         closed = (n[..., 0] > 0) | ((n[..., 0] == 0) & (n[..., 1] > 0))
         inside = ((E > 0) | ((E == 0) & closed[:, None, None])).all(-1) & usable[:, None, None]
-        inverse = ((E[..., 0] + E[..., 1]) + E[..., 2]) * (1 / det).to(dtype)[:, None, None]
+        parts = E * (1 / det).to(dtype)[:, None, None, None]
+        inverse = (parts[..., 0] + parts[..., 1]) + parts[..., 2]
         inverse = torch.where(inside & (inverse > 0) & (inverse <= 1 / near), inverse, 0)
         nearest = inverse.amax(0)
-        first = (inverse == nearest).to(torch.int8).argmax(0)  # the lowest of equals
-        closer = nearest > best
-        triangle = torch.where(closer, some[first], triangle)
-        best = torch.where(closer, nearest, best)
-    return triangle
+        # Of equals the one that faces the camera wins, then the lower index.
+        ranks = torch.where((sign > 0)[:, None, None], some[:, None, None] + len(faces), some[:, None, None])
+        lowest = torch.where(inverse == nearest, ranks, 2 * len(faces)).amin(0)
+        closer = (nearest > best) | ((nearest == best) & (nearest > 0) & (lowest < rank))
+        best, rank = torch.where(closer, nearest, best), torch.where(closer, lowest, rank)
+    return torch.where(best > 0, rank % len(faces), -1).int()
 
 
 def _resolve(pixels: Tensor, faces: Tensor, triangle: Tensor) -> tuple[Tensor, Tensor]:
