@@ -175,7 +175,7 @@ def _faces_of_vertices(model: LinearModel) -> list[list[int]]:
     return out
 
 
-def _grid(steps: int) -> Tensor:
+def barycentric_grid(steps: int) -> Tensor:
     """Barycentric coordinates spread evenly over a triangle, its edges included."""
     i, j = torch.meshgrid(torch.arange(steps + 1), torch.arange(steps + 1), indexing="ij")
     keep = i + j <= steps
@@ -209,7 +209,7 @@ def _search(
         usable = ((bary[None] < 1e-6) | allowed[corners][:, None]).all(-1)
         return out.masked_fill(~usable, torch.inf)
 
-    grid = _grid(STEPS)
+    grid = barycentric_grid(STEPS)
     best = int(total(corners, grid).argmin())
     face, centre = best // len(grid), grid[best % len(grid)]
     fine = centre + (grid - 1 / 3) * (1.5 / STEPS)
@@ -241,7 +241,7 @@ def _mirrored(model: LinearModel, faces_of: list[list[int]], face: int, bary: Te
     goal = bary @ model.template[corners]
     around = faces_of[strongest]
     triangles = model.template[model.faces[around]]
-    grid = _grid(24)
+    grid = barycentric_grid(24)
     distance = (torch.einsum("gk,fkc->fgc", grid, triangles) - goal).norm(dim=-1)
     at = int(distance.argmin())
     return around[at // len(grid)], grid[at % len(grid)]

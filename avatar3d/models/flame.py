@@ -92,7 +92,7 @@ def load_flame(path: str | Path | None = None) -> LinearModel:
         joint_expression_basis=moved[shapes:],
         pose_basis=pose_basis.contiguous(),
         skinning_weights=weights,
-        regions=_parts(template, faces),
+        regions=parts(template, faces),
         mirror=mirror_map(template),
         provenance={"model": "FLAME", "file": path.name, "licence": LICENCE},
     )
@@ -158,8 +158,8 @@ def _uvs(path: Path, template: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
     return unwrap_head(template, faces)
 
 
-def _parts(template: Tensor, faces: Tensor) -> dict[str, Tensor]:
-    """What connectivity alone tells: the eyeballs."""
+def parts(template: Tensor, faces: Tensor) -> dict[str, Tensor]:
+    """Regions that connectivity alone tells: the eyeballs."""
     part = connected_parts(faces, len(template))
     out = {}
     for k in range(1, int(part.max()) + 1):

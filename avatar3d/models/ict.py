@@ -114,7 +114,7 @@ def _load(folder: Path) -> LinearModel:
         joint_identity_basis=torch.einsum("jv,kvc->kjc", influence, identity_basis),
         skinning_weights=weights,
         regions=regions | _rigid(folder),
-        mirror=mirror_map(neutral),
+        mirror=_mirror(neutral, regions),
         provenance={"model": "ICT-FaceKit", "licence": LICENCE, "identities": len(identities)},
     )
 
@@ -134,6 +134,16 @@ def _displacement(path: Path, neutral: Tensor) -> Tensor:
     if len(vertices) != VERTICES:
         raise FormatError(f"{path} has {len(vertices)} vertices, and {NEUTRAL} has {VERTICES}; one topology is needed.")
     return _metres(vertices) - neutral
+
+
+def _mirror(neutral: Tensor, regions: dict[str, Tensor]) -> Tensor | None:
+    """ICT's mesh is symmetric part by part; the parts touch."""
+    part, mirrored = torch.zeros(SHELLS, dtype=torch.int64), torch.zeros(SHELLS, dtype=torch.int64)
+    names = [n for n in PARTS if not n.startswith("iris")]
+    for name in names:
+        other = name.replace("left", "#").replace("right", "left").replace("#", "right")
+        part[regions[name]], mirrored[regions[name]] = names.index(name) + 1, names.index(other) + 1
+    return mirror_map(neutral, 2e-3, part, mirrored)
 
 
 def _rigid(folder: Path) -> dict[str, Tensor]:

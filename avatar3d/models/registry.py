@@ -9,11 +9,12 @@ from avatar3d.models import flame, ict
 from avatar3d.models.head import load_head, read_head
 from avatar3d.models.landmark_file import with_landmarks
 from avatar3d.models.linear import LinearModel
+from avatar3d.models.tables import with_tables
 from avatar3d.typing import typed
 
 NAMES = ("head", "flame", "ict")
 _LOADERS: dict[str, Callable[[], LinearModel]] = {"head": load_head, "flame": flame.load_flame, "ict": ict.load_ict}
-_PACKAGED_LANDMARKS = "models/assets/{}_landmarks.safetensors"
+_HEAD_LANDMARKS = "models/assets/head_landmarks.safetensors"
 
 
 @typed
@@ -22,16 +23,17 @@ def load(model: str | Path = "head", *, landmarks: bool = True) -> LinearModel:
 
     Args:
         model: Name or path: a FLAME file (.pkl, .npz), a FaceXModel folder, a head asset (.safetensors).
-        landmarks: Whether to attach the landmark embeddings that are packaged for the model.
+        landmarks: Whether to attach the landmark embeddings (and regions of the skin) that are packaged for the
+            model's mesh. A mesh that is not known stays without; `models.embedding.compute_embedding` makes them.
 
     Raises:
         AssetError: no such model, or its file is not there; the text says where to get it.
         FileError, FormatError: the file is not what it should be.
     """
     loaded = _load(model)
-    if landmarks and not loaded.landmarks and loaded.name == "head":
-        return with_landmarks(loaded, packaged(_PACKAGED_LANDMARKS.format("head")))
-    return loaded
+    if loaded.name == "head":
+        return with_landmarks(loaded, packaged(_HEAD_LANDMARKS)) if landmarks else loaded
+    return with_tables(loaded) if landmarks else loaded
 
 
 def _load(model: str | Path) -> LinearModel:

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.geometry.transform import posed_rest_transforms
+from avatar3d.models.convert import arkit_shapes
 from avatar3d.models.linear import LinearModel
 from avatar3d.ops import skin
-from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES, Rig
+from avatar3d.types import ARKIT_NAMES, Rig
 from avatar3d.typing import Backend, typed
 
 
@@ -26,15 +27,17 @@ def build_rig(
         model: Any linear model.
         identity: Identity coefficients; fewer than the model has are padded.
         offsets: Free-form residual on the neutral vertices, metres.
-        shapes: ARKit displacements of the mean identity, metres, where the model's own expressions are not ARKit's
-            (`models.convert.arkit_shapes`). Otherwise the model's expressions are taken by name, and ARKit shapes
-            that it lacks are zero.
+        shapes: ARKit displacements of the mean identity, metres; `models.convert.arkit_shapes` by default: the
+            model's own where it has them, else those of `head`, carried over.
+
+    Raises:
+        ValueError: the model has neither ARKit shapes nor landmarks.
     """
     neutral = model.rest_vertices(identity[None])[0]
     if offsets is not None:
         neutral = neutral + offsets.to(neutral)
     if shapes is None:
-        shapes = named_shapes(model)
+        shapes = arkit_shapes(model)
     shapes = shapes.to(neutral) * model.scale(identity[None])[0]
     landmarks = model.landmarks.get("mediapipe478")
     return Rig(
@@ -52,16 +55,6 @@ def build_rig(
         landmark_faces=landmarks.faces if landmarks else None,
         landmark_weights=landmarks.weights if landmarks else None,
     )
-
-
-@typed
-def named_shapes(model: LinearModel) -> Float[Tensor, "52 v 3"]:
-    """The model's expressions that bear ARKit names, in Apple's order; zero for those that it lacks, metres."""
-    out = torch.zeros(len(ARKIT_NAMES), *model.template.shape)
-    for row, name in enumerate(model.expression_names):
-        if name in ARKIT_INDEX:
-            out[ARKIT_INDEX[name]] = model.expression_basis[row]
-    return out
 
 
 @typed

@@ -53,6 +53,13 @@ def test_conventions(model):
     torch.testing.assert_close(model.skinning_weights.sum(1), torch.ones(len(model.template)))
 
 
+def test_mirror_images(model):
+    mirror, flip = model.mirror, torch.tensor([-1.0, 1, 1])
+    assert (mirror[mirror] == torch.arange(len(mirror))).all()
+    assert (model.template[mirror] * flip - model.template).norm(dim=1).max() < 5e-4
+    assert (model.regions["eyeball_left"][mirror] == model.regions["eyeball_right"]).all()
+
+
 def test_eyes_turn_about_their_centres(model):
     rotations = torch.zeros(1, 6, 3)
     rotations[0, model.joint_index("eye_left"), 1] = 0.4

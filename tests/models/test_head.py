@@ -1,0 +1,263 @@
+"""The packaged head: what it promises to trackers, texture bakers and exporters."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from avatar3d.data import packaged
+from avatar3d.errors import AssetError
+from avatar3d.models.head import load_head, read_head
+from avatar3d.models.lids import close_lids
+from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES, mirrored_name
+
+ASSET = packaged("models/assets/head.safetensors")
+SIDES = ("left", "right")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_head()
+
+
+@pytest.fixture(scope="module")
+def people(model) -> torch.Tensor:
+    """Twelve random identities, [12, k]."""
+    return torch.randn(12, len(model.identity_basis), generator=torch.Generator().manual_seed(1))
+
+
+def shape(model, name: str) -> torch.Tensor:
+    return model.expression_basis[ARKIT_INDEX[name]]
+
+
+def boundary_edges(faces: np.ndarray) -> set[tuple[int, int]]:
+    directed = {(a, b) for face in faces.tolist() for a, b in zip(face, face[1:] + face[:1], strict=True)}
+    return {(a, b) for a, b in directed if (b, a) not in directed}
+
+
+def test_small_and_quick():
+    assert ASSET.stat().st_size <= 12e6
+    started = time.process_time()
+    read_head(ASSET)
+    assert time.process_time() - started < 0.5
+
+
+def test_arrays_are_sound(model):
+    assert model.expression_names == ARKIT_NAMES
+    assert model.joint_names == ("root", "neck", "head", "jaw", "eye_left", "eye_right")
+    assert model.joint_parents == (-1, 0, 1, 2, 2, 2)
+    assert 120 <= len(model.identity_basis) <= 160
+    for array in (model.template, model.identity_basis, model.expression_basis, model.uvs, model.skinning_weights):
+        assert torch.isfinite(array).all()
+    assert int(model.faces.max()) == len(model.template) - 1
+    assert torch.equal(model.faces.unique(), torch.arange(len(model.template)))
+    assert (model.expression_basis.flatten(1).norm(dim=1) > 0).all()
+    torch.testing.assert_close(model.joint_template[2], torch.zeros(3), atol=1e-6, rtol=0)
+
+
+def test_human_size(model):
+    """Metres: distance between the pupils, head height and width of adults (63, 230 and 155 mm), give or take."""
+    left, right = model.joint_template[4], model.joint_template[5]
+    assert 0.057 < float((left - right).norm()) < 0.068
+    skull = model.template[model.regions["scalp"]]
+    chin = model.template[model.regions["chin"]]
+    assert 0.21 < float(skull[:, 1].max() - chin[:, 1].min()) < 0.26
+    assert 0.13 < float(skull[:, 0].max() - skull[:, 0].min()) < 0.18
+    assert left[0] > 0 > right[0] and left[2] > 0  # subject's left at +x, face along +z
+
+
+def test_sizes_from_child_to_adult_within_two_sigma(model):
+    """Head sizes of three-year-olds and tall men differ by a quarter; one component carries most of it."""
+    slope = model.expression_scale
+    assert 0.08 < float(slope.norm()) < 0.14
+    assert float(slope[0].abs() / slope.norm()) > 0.9
+    held = model.provenance["held_out_mm"]
+    assert max(held["face"], held["face_of_children"], held["face_of_old"]) < 0.4
+
+
+def test_symmetric(model):
+    mirror, flip = model.mirror, torch.tensor([-1.0, 1.0, 1.0])
+    assert torch.equal(mirror[mirror], torch.arange(len(mirror)))
+    torch.testing.assert_close(model.template[mirror] * flip, model.template, atol=1e-6, rtol=0)
+    for name in ARKIT_NAMES:
+        other = shape(model, mirrored_name(name))[mirror] * flip
+        torch.testing.assert_close(other, shape(model, name), atol=5e-5, rtol=0)
+    basis = model.identity_basis
+    mirrored = basis[:, mirror] * flip
+    even, odd = (basis - mirrored).abs().amax((1, 2)), (basis + mirrored).abs().amax((1, 2))
+    assert float(torch.minimum(even, odd).max()) < 5e-5
+
+
+def test_mesh_is_manifold_and_closed_but_for_collar_and_sockets(model):
+    faces = model.faces.numpy()
+    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    assert len(np.unique(directed, axis=0)) == len(directed)  # no edge twice in one direction
+    regions = {name: mask.numpy() for name, mask in model.regions.items()}
+    rim = {v for edge in boundary_edges(faces) for v in edge}
+    allowed = regions["neck"] | regions["teeth_upper"] | regions["teeth_lower"]
+    allowed |= regions["eye_socket_left"] | regions["eye_socket_right"]
+    assert all(allowed[v] for v in rim)  # above all: no hole in the mouth
+    template = model.template.double().numpy()
+    for part in ("eyeball_left", "eyeball_right", "tongue"):
+        own = faces[regions[part][faces].all(1)]
+        a, b, c = (template[own[:, k]] for k in range(3))
+        assert (np.cross(a, b) * c).sum() > 0  # outward
+
+
+def test_atlas_neither_folds_nor_overlaps(model):
+    uv = model.uvs.numpy()
+    assert uv.min() > 0 and uv.max() < 1
+    size = 512
+    corners = uv[model.uv_faces.numpy()] * size
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    assert (area > 0).all()
+    hits = np.zeros((size, size), int)
+    for triangle in corners:
+        low, high = np.floor(triangle.min(0)).astype(int), np.ceil(triangle.max(0)).astype(int)
+        x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
+        inside = np.ones_like(x, bool)
+        for k in range(3):
+            p, q = triangle[k], triangle[(k + 1) % 3]
+            inside &= (q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0]) > 1e-9
+        hits[low[1] : high[1], low[0] : high[0]] += inside
+    assert hits.max() == 1
+    assert (hits > 0).mean() > 0.75
+
+
+def test_regions(model):
+    sided = [f"{n}_{s}" for n in ("eyelid_upper", "eyelid_lower", "eyeball", "iris", "ear", "lacrimal") for s in SIDES]
+    lips = [f"lips_{a}_{b}" for a in ("inner", "outer") for b in ("upper", "lower")]
+    inside = ["teeth_upper", "teeth_lower", "gums_upper", "gums_lower", "tongue", "mouth_cavity"]
+    outside = ["face", "scalp", "ears", "neck", "nose", "forehead", "brows", "cheeks", "jaw", "chin", "skull_attached"]
+    for name in sided + lips + inside + outside:
+        mask = model.regions[name]
+        other = name.replace("left", "#").replace("right", "left").replace("#", "right")
+        assert mask.any(), name
+        assert torch.equal(mask[model.mirror], model.regions[other]), name
+    for first, second in (("face", "scalp"), ("face", "neck"), ("face", "ears"), ("scalp", "neck"), (lips[0], lips[1])):
+        assert not (model.regions[first] & model.regions[second]).any(), (first, second)
+    # the skull does not move with expressions
+    still = model.expression_basis[:, model.regions["skull_attached"]].norm(dim=2)
+    assert float(still.max()) < 2e-3
+
+
+def test_lips_of_everyone_touch(model, people):
+    """Straight ahead no tooth shows between closed lips: the lower lip's top is above the upper lip's bottom."""
+    for head in model.rest_vertices(people):
+        for x in torch.linspace(-0.6, 0.6, 7):
+            near = {}
+            for which in ("upper", "lower"):
+                lip = model.regions[f"lips_inner_{which}"] | model.regions[f"lips_outer_{which}"]
+                half = head[lip][:, 0].abs().max()
+                near[which] = head[lip & ((head[:, 0] - x * half).abs() < 0.12 * half)][:, 1]
+            assert float(near["lower"].max()) > float(near["upper"].min())
+
+
+def lid_gap(model, head: torch.Tensor, side: str) -> float:
+    """Largest height of the upper margin above the lower one, metres."""
+    sign = 1 if side == "left" else -1
+    lower = head[model.regions[f"lid_margin_lower_{side}"]].numpy()
+    upper = head[model.regions[f"lid_margin_upper_{side}"]].numpy()
+    lower = lower[np.argsort(sign * lower[:, 0])]
+    inside = (upper[:, 0] > lower[:, 0].min()) & (upper[:, 0] < lower[:, 0].max())
+    floor = np.interp(sign * upper[inside, 0], sign * lower[:, 0], lower[:, 1])
+    return float((upper[inside, 1] - floor).max())
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_blink_closes(model, people, side):
+    blink = shape(model, f"eyeBlink{side.capitalize()}")
+    assert lid_gap(model, model.template, side) > 0.006
+    assert lid_gap(model, model.template + blink, side) < 0.0002
+    heads, scale = model.rest_vertices(people), model.scale(people)
+    for head, own in zip(heads, scale[:, None, None] * blink, strict=True):
+        assert lid_gap(model, head + close_lids(head, own, model.regions, side), side) < 0.0008
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_eyeball_stays_behind_a_closing_lid(model, side):
+    blink = shape(model, f"eyeBlink{side.capitalize()}")
+    ball = model.template[model.regions[f"eyeball_{side}"]]
+    centre = model.joint_template[model.joint_index(f"eye_{side}")]
+    radius = (ball - centre).norm(dim=1).mean()
+    # the lid's outer sheet: in front of the ball and outside it at rest
+    lid = model.regions[f"eyelid_upper_{side}"] & ((model.template - centre).norm(dim=1) > radius + 0.0003)
+    for amount in (0.25, 0.5, 0.75, 1.0):
+        distance = (model.template + amount * blink - centre)[lid].norm(dim=1)
+        assert float(distance.min()) > float(radius)
+
+
+def test_lids_of_a_model_without_margins_are_left_alone(model):
+    blink = shape(model, "eyeBlinkLeft")
+    assert close_lids(model.template, blink, {}, "left") is blink
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    "direction, degrees, axis, sign", [("Up", 25, 1, 1), ("Down", 30, 1, -1), ("In", 30, 0, -1), ("Out", 30, 0, 1)]
+)
+def test_gaze_turns_the_eyeball(model, side, direction, degrees, axis, sign):
+    centre = model.joint_template[model.joint_index(f"eye_{side}")]
+    ball = model.regions[f"eyeball_{side}"]
+    rest = model.template[ball] - centre
+    turned = rest + shape(model, f"eyeLook{direction}{side.capitalize()}")[ball]
+    u, _, vt = torch.linalg.svd(rest.T @ turned)
+    rotation = (u @ vt).T
+    torch.testing.assert_close(rest @ rotation.T, turned, atol=3e-5, rtol=0)
+    angle = torch.rad2deg(torch.acos((rotation.trace() - 1) / 2))
+    assert abs(float(angle) - degrees) < 0.1
+    pupil = int(rest[:, 2].argmax())
+    if axis == 0 and side == "right":
+        sign = -sign  # out is to the subject's right, -x
+    assert sign * float(turned[pupil, axis]) > 0.005
+
+
+def test_skinning(model):
+    weights = model.skinning_weights
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(weights)), atol=1e-5, rtol=0)
+    assert (weights >= 0).all()
+    bound = {"scalp": "head", "teeth_upper": "head", "teeth_lower": "jaw", "tongue": "jaw"}
+    bound |= {f"eyeball_{side}": f"eye_{side}" for side in SIDES}
+    for region, joint in bound.items():
+        assert (weights[model.regions[region], model.joint_index(joint)] > 0.999).all(), region
+    face = weights[model.regions["face"]]
+    assert float((face[:, 2] + face[:, 3]).min()) > 0.98
+
+
+def test_jaw_joint_does_what_jaw_open_does(model):
+    """A turn by the stated angle brings lower teeth and chin near to where the shape puts them."""
+    rotations = torch.zeros(1, 6, 3)
+    rotations[0, model.joint_index("jaw"), 0] = np.radians(model.provenance["jaw_open_degrees"])
+    still = torch.zeros(1, len(model.identity_basis))
+    turned = model.forward(still, None, rotations).vertices[0]
+    opened = model.template + shape(model, "jawOpen")
+    for region, tolerance in (("teeth_lower", 0.006), ("chin", 0.009)):
+        mask = model.regions[region]
+        assert float((opened - model.template)[mask].norm(dim=1).mean()) > 0.015
+        assert float((turned - opened)[mask].norm(dim=1).mean()) < tolerance
+
+
+def test_expressions_scale_with_the_head(model):
+    identity = torch.zeros(1, len(model.identity_basis))
+    identity[0, 0] = 2.0
+    expression = torch.zeros(1, 52)
+    expression[0, ARKIT_INDEX["jawOpen"]] = 1.0
+    moved = model.rest_vertices(identity, expression) - model.rest_vertices(identity)
+    scale = float(model.scale(identity)[0])
+    assert abs(scale - 1) > 0.1
+    torch.testing.assert_close(moved[0], scale * shape(model, "jawOpen"), atol=2e-6, rtol=0)
+
+
+def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path):
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(ASSET.read_bytes()[:5000])
+    with pytest.raises(AssetError, match="cannot be read as a head model"):
+        read_head(torn)
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(1)}, foreign)
+    with pytest.raises(AssetError, match="expected 'avatar3d.head' version 1"):
+        read_head(foreign)
