@@ -17,7 +17,7 @@ from avatar3d import __version__, storage
 from avatar3d.cli.common import say
 from avatar3d.ops import native
 
-NAMES = ("skin", "track", "mesh")
+NAMES = ("skin", "track", "fit", "mesh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Arguments:
     """Speed against peers and rooflines."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Which benchmarks (default: all): skin, track, mesh."""
+    """Which benchmarks (default: all): skin, track, fit, mesh."""
     json: Path | None = None
     """Write the results as JSON."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -100,7 +100,12 @@ def median_ms(function: Callable[[], object], *, seconds: float = 1.0, warmup: i
     return statistics.median(times) * 1e3
 
 
-def interleaved_ms(functions: dict[str, Callable[[], object]], *, seconds: float = 2.0) -> dict[str, float]:
+def interleaved_ms(
+    functions: dict[str, Callable[[], object]],
+    *,
+    seconds: float = 2.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Medians of several functions measured in turn, so that a drift of the machine's speed hits all alike."""
     for function in functions.values():
         function()
@@ -109,11 +114,11 @@ def interleaved_ms(functions: dict[str, Callable[[], object]], *, seconds: float
     start = time.perf_counter()
     while len(next(iter(times.values()))) < 5 or time.perf_counter() - start < seconds:
         for name, function in functions.items():
-            t = time.perf_counter()
+            t = clock()
             function()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - t)
+            times[name].append(clock() - t)
     return {name: statistics.median(values) * 1e3 for name, values in times.items()}
 
 
