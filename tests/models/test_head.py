@@ -12,6 +12,7 @@ from avatar3d.data import packaged
 from avatar3d.errors import AssetError
 from avatar3d.models.head import load_head, read_head
 from avatar3d.models.lids import close_lids
+from avatar3d.ops import rasterize
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES, mirrored_name
 
 ASSET = packaged("models/assets/head.safetensors")
@@ -25,8 +26,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def people(model) -> torch.Tensor:
-    """Twelve random identities, [12, k]."""
-    return torch.randn(12, len(model.identity_basis), generator=torch.Generator().manual_seed(1))
+    """Eight random identities, [8, k]."""
+    return torch.randn(8, len(model.identity_basis), generator=torch.Generator().manual_seed(1))
 
 
 def shape(model, name: str) -> torch.Tensor:
@@ -157,25 +158,43 @@ def test_lips_of_everyone_touch(model, people):
             assert float(near["lower"].max()) > float(near["upper"].min())
 
 
-def lid_gap(model, head: torch.Tensor, side: str) -> float:
-    """Largest height of the upper margin above the lower one, metres."""
-    sign = 1 if side == "left" else -1
-    lower = head[model.regions[f"lid_margin_lower_{side}"]].numpy()
-    upper = head[model.regions[f"lid_margin_upper_{side}"]].numpy()
-    lower = lower[np.argsort(sign * lower[:, 0])]
-    inside = (upper[:, 0] > lower[:, 0].min()) & (upper[:, 0] < lower[:, 0].max())
-    floor = np.interp(sign * upper[inside, 0], sign * lower[:, 0], lower[:, 1])
-    return float((upper[inside, 1] - floor).max())
+def visible(model, heads: torch.Tensor, region: str, yaw: float = 0.0) -> torch.Tensor:
+    """Pixels, of 200 a side about each head's own centre, that see faces of a region from 0.6 m, [n]."""
+    c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
+    turn = torch.tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]], dtype=torch.float32)
+    centred = (heads - heads[:, model.regions["face"]].mean(1, keepdim=True)) @ turn.T
+    points = centred * torch.tensor([1.0, -1.0, -1.0]) + torch.tensor([0.0, 0.0, 0.6])
+    K = torch.tensor([[470.0, 0, 100], [0, 470, 100], [0, 0, 1]]).expand(len(heads), 3, 3)
+    seen = rasterize(points, model.faces, K, 200, 200).triangle
+    inside = model.regions[region][model.faces].all(1)
+    return (inside[seen.clamp(min=0).long()] & (seen >= 0)).sum((1, 2))
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_blink_closes(model, people, side):
-    blink = shape(model, f"eyeBlink{side.capitalize()}")
-    assert lid_gap(model, model.template, side) > 0.006
-    assert lid_gap(model, model.template + blink, side) < 0.0002
-    heads, scale = model.rest_vertices(people), model.scale(people)
-    for head, own in zip(heads, scale[:, None, None] * blink, strict=True):
-        assert lid_gap(model, head + close_lids(head, own, model.regions, side), side) < 0.0008
+def test_blink_hides_the_eyeball(model, people, side):
+    ball, blink = f"eyeball_{side}", shape(model, f"eyeBlink{side.capitalize()}")
+    mean = model.template[None]
+    for yaw in (-30.0, 0.0, 30.0):
+        assert int(visible(model, mean, ball, yaw)) > 60
+        assert int(visible(model, mean + 0.5 * blink, ball, yaw)) > 15  # half shut is not shut
+        assert int(visible(model, mean + blink, ball, yaw)) == 0
+    heads, own = model.rest_vertices(people), model.scale(people)[:, None, None] * blink
+    closed = torch.stack([head + close_lids(head, d, model.regions, side) for head, d in zip(heads, own, strict=True)])
+    open_pixels = visible(model, heads, ball)
+    assert (visible(model, closed, ball) <= 0.02 * open_pixels).all()
+    assert (visible(model, heads + own, ball) <= 0.10 * open_pixels).all()
+
+
+@pytest.mark.parametrize("yaw", [0.0, 40.0])
+def test_closed_mouths_show_no_teeth_and_open_ones_do(model, people, yaw):
+    heads = model.rest_vertices(people)
+    teeth = sum(visible(model, heads, f"teeth_{row}", yaw) for row in ("upper", "lower"))
+    assert int(teeth.max()) <= 3 and float(teeth.float().mean()) < 0.5
+    expression = torch.zeros(len(people), 52)
+    for name in ("mouthUpperUpLeft", "mouthUpperUpRight", "mouthSmileLeft", "mouthSmileRight", "jawOpen"):
+        expression[:, ARKIT_INDEX[name]] = 0.3 if name == "jawOpen" else 0.8
+    smiles = model.rest_vertices(people, expression)
+    assert (visible(model, smiles, "teeth_upper", yaw) > 15).all()
 
 
 @pytest.mark.parametrize("side", SIDES)

@@ -5,7 +5,7 @@ Everything is mirror-symmetric about u = 0.5 within its island, and no two parts
 
 import numpy as np
 
-from . import eyes, flatten, teeth
+from . import eyes, flatten, graph, teeth
 from .source import Source
 from .topology import Topology
 
@@ -105,26 +105,13 @@ def _socket(source: Source, topology: Topology, part: str) -> tuple[np.ndarray, 
     """Annulus: the lid margin inside, the rings behind it outside, one spoke per margin vertex."""
     numbers = np.flatnonzero(topology.part == part)
     faces = topology.faces[numbers]
-    new = np.full(len(source.template), -1)
-    new[topology.base] = np.arange(len(topology.base))
-    quads = new[source.quads[np.unique(topology.source_quad[numbers])]]
     margin = set(topology.vertices_of("head").tolist())
     loop = next(loop for loop in flatten.boundary_loops(faces) if loop[0] in margin)
-    spoke, depth = {v: i for i, v in enumerate(loop)}, dict.fromkeys(loop, 0)
-    while len(spoke) < len(np.unique(faces)):
-        for quad in quads.tolist():
-            for i, v in enumerate(quad):
-                # an edge with both ends on one ring carries their spokes across to the next
-                if v in spoke or quad[(i + 2) % 4] not in spoke:
-                    continue
-                level = depth[quad[(i + 2) % 4]]
-                beside = [w for w in (quad[i - 1], quad[(i + 1) % 4]) if depth.get(w) == level]
-                if len(beside) == 1:
-                    spoke[v], depth[v] = spoke[beside[0]], level + 1
+    spoke, depth = graph.spokes(source, topology, part, loop)
     verts = np.unique(faces)
     # the loop runs clockwise seen from where the faces face
-    angle = -2 * np.pi * np.array([spoke[v] for v in verts.tolist()]) / len(loop)
-    radius = 0.4 + 0.2 * np.array([depth[v] for v in verts.tolist()])
+    angle = -2 * np.pi * spoke[verts] / len(loop)
+    radius = 0.4 + 0.2 * depth[verts]
     local = np.full(topology.vertex_count, -1)
     local[verts] = np.arange(len(verts))
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1), local[faces]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import eyes, source, teeth
+from .lips import LipSeal
 from .source import Source
 from .topology import Topology
 
@@ -66,13 +67,14 @@ def people_from(
     data: Source, topology: Topology, weights: np.ndarray, phenotypes: dict[str, np.ndarray], bones: list[str]
 ) -> People:
     assemble = Assembler(data)
+    seal = LipSeal(data, topology, assemble(data.template[None], topology)[0])
     used = np.unique(np.concatenate([topology.base, np.arange(14598, 14742), np.arange(14992, 15128)]))
     points = np.empty((len(weights), topology.vertex_count, 3), np.float32)
     for start in range(0, len(weights), 250):
         part = weights[start : start + 250]
         base = np.zeros((len(part), len(data.template), 3), np.float32)
         base[:, used] = base_meshes(data, part, used)
-        points[start : start + 250] = assemble(base, topology)
+        points[start : start + 250] = seal(assemble(base, topology))
     rows = [data.bone_names.index(name) for name in bones]
     joints = data.bones[rows] + np.einsum("ns,sbc->nbc", weights, data.bone_shapes[:, rows])
     return People(points, joints, phenotypes)
