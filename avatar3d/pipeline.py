@@ -318,8 +318,8 @@ def parse_face(text: str | None) -> Face:
 
 def _open_again(avatar: Avatar, source: Path) -> Capture:
     """The avatar's footage: all of its sources where they still exist, else the file that was named."""
-    own = avatar.footage.sources if avatar.footage else ()
-    if len(own) > 1 and all(Path(s).exists() for s in own):
+    own = [source.parent / Path(s).name for s in avatar.footage.sources] if avatar.footage else []
+    if len(own) > 1 and all(path.exists() for path in own):
         return capture.open_capture(*own)
     return capture.open_capture(source)
 

@@ -149,13 +149,18 @@ class _Director:
         own = self.avatar.footage
         assert own is not None
         last: UInt8[np.ndarray, "h w 3"] | None = None
+        if len(self.footage.views) < len(own.sources):
+            raise ExportError(
+                f"render: this avatar was made from {len(own.sources)} files ({own.sources[0]}, ...); "
+                "put them into one folder and name one of them."
+            )
         pending = [
             (int(own.source_of_frame[t]), int(own.frame_of_motion[t])) for t in frames if t < len(own.source_of_frame)
         ]
         while pending:
             source = pending[0][0]
             run = [index for s, index in pending if s == source]
-            view = self.footage.views[min(source, len(self.footage.views) - 1)]
+            view = self.footage.views[source]
             given = 0
             for picture in view.frames_at(run):
                 last = picture.image

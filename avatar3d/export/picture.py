@@ -95,7 +95,9 @@ def draw(
     if box is None:
         return out
     left, top, right, bottom = box
-    linear, covered = _lit(avatar, vertices, _crop(camera, box), studio_light() if light is None else light, textured)
+    linear, covered = _lit(
+        avatar, vertices, _crop(camera, box), 1.25 * studio_light() if light is None else light, textured
+    )
     colour, covered = _shrink(linear), _shrink(covered[..., None])
     # Blended in sRGB, as every image program does; `linear` is black where there is nothing, so un-multiply first.
     colour = linear_to_srgb((colour / covered.clamp_min(1e-6)).clamp(0, 1))
