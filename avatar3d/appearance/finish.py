@@ -10,7 +10,8 @@ from avatar3d.appearance.complete import best_patch, fill_gutters, random_phase,
 from avatar3d.appearance.inside import Tints, paint_eyes, paint_mouth
 from avatar3d.appearance.light import FLOOR
 from avatar3d.appearance.observe import bilinear
-from avatar3d.appearance.texture import Bake, blur, coarse_uv, faces_in, hairy, region, skin_faces, smooth_fill
+from avatar3d.appearance.regions import faces_in, hairy, region, skin_faces
+from avatar3d.appearance.texture import Bake, blur, coarse_uv, smooth_fill
 from avatar3d.geometry.colour import linear_to_srgb
 from avatar3d.types import Rig
 

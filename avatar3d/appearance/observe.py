@@ -1,10 +1,11 @@
 """The footage's side of a bake: which frames to look at, and what each of them shows of the head's surface."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d, normalize
 
@@ -23,6 +24,7 @@ _EXPRESSIVE = ("jawOpen", "eyeBlinkLeft", "eyeBlinkRight", "mouthSmileLeft", "mo
                "mouthPucker", "eyeLookUpLeft", "eyeLookInLeft", "eyeLookOutLeft")  # fmt: skip
 DEPTH_SIZE = 320  # longer side of the depth buffer that decides visibility
 LEAST_COSINE = 0.15
+AROUND = 0.3  # of the head's size: what is kept of a frame on either side of the head
 RING = 0.12  # of the head's size: how much of its surroundings is looked at
 OUTLINE = 0.07  # of the head's size: how far inside the outline the backdrop may show
 NEAR = 4e-3  # metres: surfaces closer together than this are one for occlusion
@@ -84,6 +86,20 @@ def choose_frames(track: Track, names: tuple[str, ...], count: int, usable: Bool
 
 
 @dataclass(frozen=True, kw_only=True)
+class Picture:
+    """The part of a frame around the head."""
+
+    frame: int
+    """Index in the track."""
+    image: UInt8[np.ndarray, "h w 3"]
+    """sRGB."""
+    origin: tuple[int, int]
+    """Column and row of the frame where this part begins."""
+    camera: Camera
+    """The camera of this part."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Observation:
     """The head in one frame."""
 
@@ -123,44 +139,59 @@ def depth_buffer(
     return torch.where(out > 0, out, torch.inf)
 
 
+@typed
+def cut_out(
+    frame: int, image: UInt8[np.ndarray, "h w 3"], camera: Camera, vertices: Float[Tensor, "v 3"]
+) -> Picture | None:
+    """The part of a frame around a posed head, as big again as the head; None where the head is not in the picture."""
+    T = camera.T_camera_world.to(vertices)
+    depth = vertices @ T[2, :3] + T[2, 3]
+    if float(depth.min()) <= 0.01:
+        return None
+    pixels = project(vertices, camera)
+    low, high = pixels.amin(0), pixels.amax(0)
+    around = AROUND * float((high - low).max())
+    x0, y0 = (max(0, math.floor(float(c) - around)) for c in low)
+    x1, y1 = (min(size, math.ceil(float(c) + around)) for c, size in zip(high, image.shape[1::-1], strict=True))
+    seen = ((pixels > 0) & (pixels < torch.tensor([image.shape[1], image.shape[0]]))).all(1)
+    if x1 - x0 < 16 or y1 - y0 < 16 or not seen.any():
+        return None
+    part = np.ascontiguousarray(image[y0:y1, x0:x1])
+    return Picture(frame=frame, image=part, origin=(x0, y0), camera=_shifted(camera, x0, y0, x1 - x0, y1 - y0))
+
+
+def _shifted(camera: Camera, x: int, y: int, width: int, height: int) -> Camera:
+    shift = torch.tensor([[1.0, 0, -x], [0, 1, -y], [0, 0, 1]], dtype=torch.float64)
+    return replace(camera, K=shift @ camera.K, width=width, height=height)
+
+
 def observe(
-    frame: int,
-    image: np.ndarray,
-    camera: Camera,
-    vertices: Tensor,
-    faces: Tensor,
-    *,
-    quality: float = 1.0,
-    margin: float = 0.012,
-) -> Observation | None:
+    picture: Picture, vertices: Tensor, faces: Tensor, *, quality: float = 1.0, margin: float = 0.012
+) -> Observation:
     """Prepares one frame for sampling.
 
     Args:
-        frame: Index in the track.
-        image: The whole frame, sRGB `[h, w, 3]` uint8.
-        camera: Its camera.
+        picture: The frame around the head.
         vertices: World positions of the head `[v, 3]`, metres.
         faces: Triangles `[f, 3]`.
         quality: Weight of the frame.
         margin: Distance from outlines within which nothing is trusted, as a fraction of the head's size in pixels.
-
-    Returns:
-        None where the head is not in the picture.
     """
-    vertices = vertices.float()
+    vertices, camera = vertices.float(), picture.camera
     T = camera.T_camera_world.float()
-    depth = vertices @ T[2, :3] + T[2, 3]
+    depth = (vertices @ T[2, :3] + T[2, 3]).clamp_min(0.01)
     pixels = project(vertices, camera)
-    low, high = pixels.amin(0).floor().long(), pixels.amax(0).ceil().long() + 1
+    low, high = pixels.amin(0), pixels.amax(0)
     extent = float((high - low).max())
-    low, high = low - int(RING * extent) - 1, high + int(RING * extent) + 1
-    x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
-    x1, y1 = min(int(high[0]), image.shape[1]), min(int(high[1]), image.shape[0])
-    if x1 - x0 < 8 or y1 - y0 < 8 or float(depth.min()) <= 0.01:
-        return None
-    shift = torch.tensor([[1.0, 0, -x0], [0, 1, -y0], [0, 0, 1]], dtype=torch.float64)
-    camera = replace(camera, K=shift @ camera.K, width=x1 - x0, height=y1 - y0)
-    crop = _TO_LINEAR[torch.from_numpy(np.ascontiguousarray(image[y0:y1, x0:x1])).int()]
+    ring = RING * extent
+    x0, y0 = (max(0, math.floor(float(c) - ring)) for c in low)
+    x1, y1 = (
+        max(start + 8, min(size, math.ceil(float(c) + ring)))
+        for c, size, start in zip(high, (camera.width, camera.height), (x0, y0), strict=True)
+    )
+    crop = _TO_LINEAR[torch.from_numpy(picture.image[y0:y1, x0:x1]).int()]
+    y1, x1 = y0 + crop.shape[0], x0 + crop.shape[1]
+    camera = _shifted(camera, x0, y0, x1 - x0, y1 - y0)
 
     scale = min(1.0, DEPTH_SIZE / max(x1 - x0, y1 - y0))
     h, w = round((y1 - y0) * scale), round((x1 - x0) * scale)
@@ -171,9 +202,9 @@ def observe(
     finite = buffer.clamp_max(1e3)[None]
     nearest = -max_pool2d(-finite, **window)[0]
     return Observation(
-        frame=frame,
+        frame=picture.frame,
         image=crop,
-        origin=(x0, y0),
+        origin=(picture.origin[0] + x0, picture.origin[1] + y0),
         camera=camera,
         vertices=vertices,
         normals=vertex_normals(vertices, faces),

@@ -1,7 +1,7 @@
 """Capture and track to an avatar: rig, texture, light, motion, footage, provenance."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,16 @@ import avatar3d
 from avatar3d.appearance.chart import build_chart
 from avatar3d.appearance.finish import finish
 from avatar3d.appearance.inside import measure_tints
-from avatar3d.appearance.observe import Observation, choose_frames, observe, posed_vertices, sharpness
+from avatar3d.appearance.observe import (
+    Observation,
+    Picture,
+    choose_frames,
+    cut_out,
+    observe,
+    posed_vertices,
+    sharpness,
+)
+from avatar3d.appearance.shape import refine_shape
 from avatar3d.appearance.texture import COARSE, bake
 from avatar3d.errors import TrackingError
 from avatar3d.models.linear import LinearModel
@@ -25,6 +34,7 @@ from avatar3d.types.capture import Capture
 Progress = Callable[[str, int, int], None]
 FRAMES = 36
 DETAIL_FRAMES = 14  # of them give fine detail
+SHAPE_FRAMES = 12  # of them show the outline
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ def reconstruct(
     texture_size: int = 1024,
     frames: int = FRAMES,
     holdout: int = 0,
+    refine: bool = True,
     progress: Progress | None = None,
 ) -> Avatar:
     """An animatable avatar of the person that was tracked, textured from the footage.
@@ -56,6 +67,8 @@ def reconstruct(
         texture_size: Side of the albedo in texels, a multiple of 64.
         frames: At most this many frames are looked at.
         holdout: The last frames of the footage, kept out of the appearance.
+        refine: Bring cranium, ears and jaw line to the outline in the frames (`refine_shape`); the avatar's identity
+            and rig then differ from the track's.
         progress: Called with stage, done, total.
 
     Raises:
@@ -68,8 +81,11 @@ def reconstruct(
         raise ValueError(f"reconstruct: texture_size {texture_size}; expected a multiple of 64 texels.")
     if track.model != model.name:
         raise ValueError(f"reconstruct: the track is of model {track.model!r}, and {model.name!r} was given.")
+    pictures = take_pictures(capture, track, model, frames, holdout, progress)
+    if refine:
+        track = refine_shape(pictures[:: max(1, len(pictures) // SHAPE_FRAMES)], track, model)
     rig = build_rig(model, track.identity, track.offsets)
-    texture = _texture(capture, track, model, rig, texture_size, frames, holdout, progress)
+    texture = _texture(pictures, track, model, rig, texture_size, progress)
     places = frame_places(capture, len(track.tracked))
     footage = Footage(
         sources=tuple(view.path.name if view.path else view.name for view in capture.views),
@@ -101,10 +117,9 @@ def frame_places(capture: Capture, count: int) -> list[_Place]:
 
 
 def _texture(
-    capture: Capture, track: Track, model: LinearModel, rig: Rig, size: int, frames: int, holdout: int,
-    progress: Progress | None,
-) -> TextureSet:  # fmt: skip
-    observations = observe_frames(capture, track, model, frames, holdout, progress)
+    pictures: list[Picture], track: Track, model: LinearModel, rig: Rig, size: int, progress: Progress | None
+) -> TextureSet:
+    observations = _observations(pictures, track, model)
     if not observations:
         raise TrackingError(
             f"None of the {len(track.tracked)} frames shows the head where it was tracked, so there is no texture. "
@@ -127,45 +142,42 @@ def _texture(
     )
 
 
-def observe_frames(
+def take_pictures(
     capture: Capture, track: Track, model: LinearModel, count: int, holdout: int, progress: Progress | None
-) -> list[Observation]:
-    """Chooses frames, decodes them and nothing else, and finds the head in each."""
+) -> list[Picture]:
+    """Chooses frames, decodes them and nothing else, and cuts out the head with its surroundings."""
     total = len(track.tracked)
-    usable = torch.arange(total) < max(1, total - holdout)
-    chosen = choose_frames(track, model.expression_names, count, usable)
+    chosen = choose_frames(track, model.expression_names, count, torch.arange(total) < max(1, total - holdout))
     if not len(chosen):
         return []
     vertices = posed_vertices(model, track, chosen)
     places = frame_places(capture, total)
-    out: list[Observation] = []
-    clarity: list[float] = []
     row = {int(frame): i for i, frame in enumerate(chosen)}
+    out: list[Picture] = []
     for v, view in enumerate(capture.views):
-        wanted = [int(f) for f in chosen if places[int(f)].view == v]
-        offset = {places[f].index: f for f in wanted}
+        offset = {places[f].index: f for f in row if places[f].view == v}
         for image in view.frames_at(sorted(offset)):
             f = offset[image.index]
             camera = track.cameras[int(track.camera_of_frame[f])]
-            quality = float(track.confidence[f].clamp(0.05, 1))
-            seen = observe(f, image.image, camera, vertices[row[f]], model.faces, quality=quality)
-            if seen is not None:
-                out.append(seen)
-                clarity.append(sharpness(seen.image))
+            picture = cut_out(f, image.image, camera, vertices[row[f]])
+            if picture is not None:
+                out.append(picture)
             if progress:
                 progress("frames", len(out), len(chosen))
-    if not out:
-        return out
-    usual = float(np.median(clarity))
+    return out
+
+
+def _observations(pictures: list[Picture], track: Track, model: LinearModel) -> list[Observation]:
+    if not pictures:
+        return []
+    vertices = posed_vertices(model, track, torch.tensor([p.frame for p in pictures]))
+    out = [observe(p, vertices[i], model.faces) for i, p in enumerate(pictures)]
+    clarity = [sharpness(o.image) for o in out]
+    usual = max(float(np.median(clarity)), 1e-9)
     return [
-        _reweighted(seen, float(np.clip(c / max(usual, 1e-9), 0.2, 1.25))) for seen, c in zip(out, clarity, strict=True)
+        replace(o, quality=float(track.confidence[o.frame].clamp(0.05, 1)) * float(np.clip(c / usual, 0.2, 1.25)))
+        for o, c in zip(out, clarity, strict=True)
     ]
-
-
-def _reweighted(seen: Observation, factor: float) -> Observation:
-    from dataclasses import replace
-
-    return replace(seen, quality=seen.quality * factor)
 
 
 def _merit(observations: list[Observation], track: Track) -> list[float]:

@@ -8,18 +8,18 @@ whichever frames show it best without seams.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from avatar3d.appearance.chart import Chart
 from avatar3d.appearance.light import FLOOR, Lighting, estimate_light
 from avatar3d.appearance.observe import Observation, bilinear, sample
+from avatar3d.appearance.regions import faces_in, region, skin_faces
 from avatar3d.types import Rig
 
 COARSE = 8
 SHARPEN = 5.0  # exponent on weights when detail is blended: the best views win, near ties are averaged
-_SYNTHETIC = ("eyeball", "iris", "pupil", "teeth", "tongue", "mouth_cavity", "gum", "eye_socket")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,40 +33,6 @@ class Bake:
     fine: Float[Tensor, "m 3"]
     """Logarithm of linear albedo at the fine texels; NaN where unseen."""
     lighting: Lighting
-
-
-def region(rig: Rig, *prefixes: str) -> Bool[Tensor, "v"]:
-    """Vertices of all regions whose names begin with one of these."""
-    out = torch.zeros(len(rig.neutral), dtype=torch.bool)
-    for name, mask in rig.regions.items():
-        if name.startswith(prefixes):
-            out |= mask
-    return out
-
-
-def faces_in(rig: Rig, vertices: Tensor) -> Bool[Tensor, "f"]:
-    """Faces whose corners all lie in a vertex mask."""
-    return vertices[rig.faces.long()].all(1)
-
-
-def hairy(rig: Rig) -> Bool[Tensor, "v"]:
-    """Where hair grows: the scalp, and what lies above and behind the ears' shells within their regions."""
-    out = region(rig, "scalp")
-    points = rig.neutral.float()
-    for side in (points[:, 0] > 0, points[:, 0] < 0):
-        ear = region(rig, "ear") & side
-        if not ear.any():
-            continue
-        # the shell has most of the vertices
-        _, dy, dz = (points - points[ear].median(0).values).unbind(1)
-        shell = (dy / 0.036).square() + (dz / 0.024).square() < 1
-        out |= ear & ~shell & (dy > -0.025) & (dz < 0.015)
-    return out
-
-
-def skin_faces(rig: Rig) -> Bool[Tensor, "f"]:
-    """Faces whose colour comes from the frames: all but eyes and the inside of the mouth."""
-    return ~faces_in(rig, region(rig, *_SYNTHETIC))
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:

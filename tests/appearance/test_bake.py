@@ -8,13 +8,18 @@ from avatar3d.appearance.chart import build_chart, mirrored_uv
 from avatar3d.appearance.finish import finish
 from avatar3d.appearance.inside import eyeball_colour, measure_tints
 from avatar3d.appearance.light import weighted_quantile
-from avatar3d.appearance.observe import observe, sample
-from avatar3d.appearance.texture import bake, skin_faces
+from avatar3d.appearance.observe import Picture, cut_out, observe, sample
+from avatar3d.appearance.regions import skin_faces
+from avatar3d.appearance.texture import bake
 from avatar3d.geometry.colour import srgb_to_linear
 from avatar3d.geometry.harmonics import sh_basis
 
 YAWS = np.linspace(-0.9, 0.9, 9)
 GAINS = 1 + 0.2 * np.sin(3 * np.arange(9))
+
+
+def picture(index, shot):
+    return Picture(frame=index, image=shot.image, origin=(0, 0), camera=shot.camera)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +28,7 @@ def observations(ball, sphere_tools):
     for i, yaw in enumerate(YAWS):
         blob = (90, 90, 130, 130) if i in (2, 6) else None  # a hand before the face
         shot = sphere_tools["shoot"](yaw, 0.2 * np.sin(i), gain=float(GAINS[i]), blob=blob)
-        out.append(observe(i, shot.image, shot.camera, ball.neutral @ shot.R.T, ball.faces))
+        out.append(observe(picture(i, shot), ball.neutral @ shot.R.T, ball.faces))
     return out
 
 
@@ -73,7 +78,7 @@ def test_a_finished_texture_is_whole_and_free_of_background(ball, observations, 
     assert linear.isfinite().all()
     # the background is green, the ball never is
     assert (linear[..., 1] / linear[..., 0]).max() < 0.9
-    assert 0.3 < seen.float().mean() < 0.7
+    assert 0.2 < seen.float().mean() < 0.7
     assert not seen[:, :8].any() and not seen[:, -8:].any()  # the back of the ball
     back = linear[96:160, :16].reshape(-1, 3).mean(0)
     assert (back / torch.tensor([0.45, 0.28, 0.2])).log().abs().max() < 0.35
@@ -84,7 +89,7 @@ def test_hidden_texels_are_not_sampled(ball, sphere_tools):
     # a second ball in front of the first hides it
     both = torch.cat([ball.neutral, ball.neutral * 0.4 + torch.tensor([0, 0, 0.25])])
     faces = torch.cat([ball.faces, ball.faces + len(ball.neutral)])
-    seen = observe(0, shot.image, shot.camera, both, faces)
+    seen = observe(picture(0, shot), both, faces)
     chart = build_chart(ball, 128)
     wanted = torch.zeros(len(faces), dtype=torch.bool)
     wanted[: len(ball.faces)] = True
@@ -97,7 +102,8 @@ def test_hidden_texels_are_not_sampled(ball, sphere_tools):
 
 def test_out_of_the_picture_is_none(ball, sphere_tools):
     shot = sphere_tools["shoot"](0.0)
-    assert observe(0, shot.image, shot.camera, ball.neutral + torch.tensor([5.0, 0, 0]), ball.faces) is None
+    assert cut_out(0, shot.image, shot.camera, ball.neutral + torch.tensor([5.0, 0, 0])) is None
+    assert cut_out(0, shot.image, shot.camera, ball.neutral + torch.tensor([0, 0, 5.0])) is None
 
 
 def test_mirrored_texels(ball):
