@@ -25,7 +25,7 @@ from avatar3d.models.landmark_file import with_landmarks
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.tables import packaged_correspondence
 from avatar3d.ops import solve_normal_equations
-from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES
+from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES, Track
 from avatar3d.typing import typed
 
 NOISE = 0.001
@@ -286,3 +286,15 @@ def _look(rotation: Tensor, side: str) -> dict[str, Tensor]:
         angle = unit[f"eyeLook{name}{side.capitalize()}"][axis]
         out[f"eyeLook{name}{side.capitalize()}"] = (rotation[:, axis] / angle).clamp(0, 1)
     return out
+
+
+@typed
+def track_in_arkit(model: LinearModel, track: Track) -> tuple[Track, Float[Tensor, "t"]]:
+    """A track whose expression is ARKit's, and the distance in metres that the conversion loses in every frame.
+
+    Jaw and eye rotations become coefficients. The track of a model with ARKit's names stays as it is.
+    """
+    if model.expression_names == ARKIT_NAMES and not track.joints:
+        return track, torch.zeros(len(track.expression))
+    arkit, lost = model_to_arkit(model, track.expression, track.joints)
+    return replace(track, expression=arkit, joints={}), lost

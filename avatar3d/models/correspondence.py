@@ -6,6 +6,7 @@ them, and every vertex of the other model is given the nearest point of the bent
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.interpolate import RBFInterpolator
@@ -24,6 +25,8 @@ from avatar3d.typing import typed
 
 ABOVE_MOUTH, BELOW_MOUTH = 164, 18
 """MediaPipe's points on the philtrum and under the lower lip."""
+SMOOTH = (3e-3, 3e-4)
+"""Regularisation of the warp: first stiff, to find landmarks that lie wrong."""
 STEPS = 4
 """Subdivisions of a triangle's edge at which surfaces are sampled."""
 REACH = 0.02
@@ -61,15 +64,7 @@ def correspond(head: LinearModel, model: LinearModel) -> Correspondence:
     sure, T = _sure(head) & _sure(model), alignment(head, model)
     aligned = apply(T, head.template)
     start, end = apply(T, ours)[sure], theirs[sure]
-    # landmarks that are uncertain to within millimetres are not interpolated but approximated
-    bend = RBFInterpolator(
-        start.double().numpy(),
-        (end - start).double().numpy(),
-        kernel="thin_plate_spline",
-        smoothing=2e-5,
-        neighbors=None,
-    )
-    bent = aligned + torch.from_numpy(bend(aligned.double().numpy())).float()
+    bent = aligned + torch.from_numpy(_bend(start, end - start)(aligned.double().numpy())).float()
 
     skin = ~_interior(head)
     usable = skin[head.faces].all(1).nonzero()[:, 0]
@@ -78,6 +73,18 @@ def correspond(head: LinearModel, model: LinearModel) -> Correspondence:
     inside = _interior(model)
     distance = torch.where(inside, torch.inf, distance)
     return Correspondence(faces=faces, weights=bary, distance=distance, T_model_head=T)
+
+
+def _bend(points: Tensor, moves: Tensor) -> RBFInterpolator:
+    """A smooth field through displacements, without those that contradict their surroundings."""
+    at, by = points.double().numpy(), moves.double().numpy()
+    for strength in (SMOOTH[0], *SMOOTH):
+        # landmarks that are uncertain to within millimetres are not interpolated but approximated
+        field = RBFInterpolator(at, by, kernel="thin_plate_spline", smoothing=strength)
+        off = np.linalg.norm(field(at) - by, axis=1)
+        keep = off < np.maximum(4 * np.median(off), 0.001)
+        at, by = at[keep], by[keep]
+    return field
 
 
 @typed

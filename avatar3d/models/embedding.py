@@ -18,8 +18,10 @@ from avatar3d.models.views import DEFAULT_VIEWS, Detect, View, ViewConfig, face_
 from avatar3d.types.landmarks import IBUG68_FROM_MEDIAPIPE
 from avatar3d.typing import typed
 
-SIGMA = 0.02
-"""Distance at which an observation counts half, as a fraction of the inter-ocular distance."""
+SIGMAS = (0.06, 0.03, 0.02)
+"""Distance at which an observation counts half, as a fraction of the inter-ocular distance: wide first, then sharp."""
+REACH = 0.15
+"""How far from the last place the next search goes, as a fraction of the inter-ocular distance."""
 BEST = 4
 """Vertices around which the surface is searched."""
 STEPS = 6
@@ -87,8 +89,8 @@ def solve_embedding(model: LinearModel, seen: Observations) -> LandmarkEmbedding
     partner = mirror_points()
     faces_of, tracks = _faces_of_vertices(model), _tracks(seen)
     result: tuple[Tensor, Tensor] | None = None
-    for _ in range(2):
-        cost = _vertex_cost(seen, weights, allowed)
+    for sigma in SIGMAS:
+        cost = _vertex_cost(seen, weights, allowed, sigma)
         if corner is not None:
             cost = cost + cost[partner][:, corner]
         faces, barycentric = torch.zeros(COUNT, dtype=torch.int64), torch.full((COUNT, 3), 1 / 3)
@@ -99,10 +101,14 @@ def solve_embedding(model: LinearModel, seen: Observations) -> LandmarkEmbedding
             if corner is not None and j < i:
                 faces[i], barycentric[i] = _mirrored(model, faces_of, int(faces[j]), barycentric[j])
             else:
-                faces[i], barycentric[i] = _search(model, tracks, weights, cost[i], allowed[i], faces_of, i, j)
+                faces[i], barycentric[i] = _search(model, tracks, weights, cost[i], allowed[i], faces_of, i, j, sigma)
         result = faces, barycentric
         facing = gather(seen.facing[..., None], model.faces[result[0]], result[1])[..., 0]
         weights = facing.clamp(0.05, 0.7)
+        at = gather(model.template[None], model.faces[faces], barycentric)[0]
+        reach = REACH * (at[EYE_CORNERS["right"][0]] - at[EYE_CORNERS["left"][0]]).norm()
+        close = allowed & (torch.cdist(at, model.template) < reach)
+        allowed = torch.where(close.any(1, keepdim=True), close, allowed)
     assert result is not None
     missing = ~allowed.any(1)
     residual = embedding_error(model, seen, *result, weights)
@@ -151,17 +157,17 @@ def _tracks(seen: Observations) -> Tracks:
     return Tracks(rows(seen.pixels), rows(seen.landmarks))
 
 
-def _robust(square: Tensor) -> Tensor:
-    return square / (square + SIGMA * SIGMA)
+def _robust(square: Tensor, sigma: float) -> Tensor:
+    return square / (square + sigma * sigma)
 
 
-def _vertex_cost(seen: Observations, weights: Tensor, allowed: Tensor) -> Tensor:
+def _vertex_cost(seen: Observations, weights: Tensor, allowed: Tensor, sigma: float) -> Tensor:
     """Robust cost [478, v] of putting each landmark at each vertex; infinite where it may not be."""
     some = allowed.any(0).nonzero()[:, 0]
     total = torch.zeros(COUNT, len(some))
     for n in range(len(seen.landmarks)):
         square = torch.cdist(seen.landmarks[n], seen.pixels[n, some]).square_()
-        total.addcmul_(weights[n, :, None], _robust(square))
+        total.addcmul_(weights[n, :, None], _robust(square, sigma))
     cost = torch.full(allowed.shape, torch.inf)
     cost[:, some] = total / weights.sum(0)[:, None]
     return cost.masked_fill(~allowed, torch.inf)
@@ -192,6 +198,7 @@ def _search(
     faces_of: list[list[int]],
     i: int,
     j: int,
+    sigma: float,
 ) -> tuple[int, Tensor]:
     """The best point of the triangles about the best vertices; of the midline's edges for a central landmark."""
     if i == j and model.mirror is not None:
@@ -202,9 +209,9 @@ def _search(
     corners = model.faces[around]
 
     def total(corners: Tensor, bary: Tensor) -> Tensor:
-        out = _point_cost(tracks, weights, corners, bary, i)
+        out = _point_cost(tracks, weights, corners, bary, i, sigma)
         if model.mirror is not None:
-            out = out + _point_cost(tracks, weights, model.mirror[corners], bary, j)
+            out = out + _point_cost(tracks, weights, model.mirror[corners], bary, j, sigma)
         # a point may use only corners that the landmark may use
         usable = ((bary[None] < 1e-6) | allowed[corners][:, None]).all(-1)
         return out.masked_fill(~usable, torch.inf)
@@ -218,14 +225,14 @@ def _search(
     return around[face], centre / centre.sum()
 
 
-def _point_cost(tracks: Tracks, weights: Tensor, corners: Tensor, bary: Tensor, landmark: int) -> Tensor:
+def _point_cost(tracks: Tracks, weights: Tensor, corners: Tensor, bary: Tensor, landmark: int, sigma: float) -> Tensor:
     """Robust cost [f, g] of the points bary [g, 3] on triangles of corners [f, 3] for one landmark."""
     n = tracks.landmarks.shape[1] // 2
     at = torch.matmul(bary, tracks.pixels[corners])
     square = (at - tracks.landmarks[landmark]).square_()
     square = square[..., :n].add_(square[..., n:])
     w = weights[:, landmark]
-    return (_robust(square) @ w) / w.sum()
+    return (_robust(square, sigma) @ w) / w.sum()
 
 
 def _mirrored(model: LinearModel, faces_of: list[list[int]], face: int, bary: Tensor) -> tuple[int, Tensor]:
