@@ -28,30 +28,33 @@ AVATAR3D_HD const T* attributes_of(const InterpolateArgs<T>& a, int64_t image) {
     return a.attributes + (a.shared ? 0 : image * a.u * a.c);
 }
 
-template <typename T>
+// C: number of channels if known when compiled, else 0.
+template <int C = 0, typename T>
 AVATAR3D_HD void interpolate_pixel(const InterpolateArgs<T>& a, const T* attributes, int64_t i) {
-    T* out = a.out + i * a.c;
+    const int64_t channels = C ? C : a.c;
+    T* out = a.out + i * channels;
     const int32_t t = a.triangle[i];
     if (t < 0) {
-        for (int64_t c = 0; c < a.c; ++c) out[c] = T(0);
+        for (int64_t c = 0; c < channels; ++c) out[c] = T(0);
         return;
     }
     const int32_t* k = a.corners + int64_t(t) * 3;
     const T* b = a.barycentrics + i * 3;
-    const T *A0 = attributes + k[0] * a.c, *A1 = attributes + k[1] * a.c, *A2 = attributes + k[2] * a.c;
-    for (int64_t c = 0; c < a.c; ++c) out[c] = b[0] * A0[c] + b[1] * A1[c] + b[2] * A2[c];
+    const T *A0 = attributes + k[0] * channels, *A1 = attributes + k[1] * channels, *A2 = attributes + k[2] * channels;
+    for (int64_t c = 0; c < channels; ++c) out[c] = b[0] * A0[c] + b[1] * A1[c] + b[2] * A2[c];
 }
 
-template <typename T>
+template <int C = 0, typename T>
 AVATAR3D_HD void interpolate_barycentrics_grad(const InterpolateArgs<T>& a, const InterpolateGrads<T>& g,
                                                const T* attributes, int64_t i) {
+    const int64_t channels = C ? C : a.c;
     T* out = g.grad_barycentrics + i * 3;
     const int32_t t = a.triangle[i];
     for (int k = 0; k < 3; ++k) {
         T sum = T(0);
         if (t >= 0) {
-            const T* A = attributes + a.corners[int64_t(t) * 3 + k] * a.c;
-            for (int64_t c = 0; c < a.c; ++c) sum += g.grad_out[i * a.c + c] * A[c];
+            const T* A = attributes + a.corners[int64_t(t) * 3 + k] * channels;
+            for (int64_t c = 0; c < channels; ++c) sum += g.grad_out[i * channels + c] * A[c];
         }
         out[k] = sum;
     }

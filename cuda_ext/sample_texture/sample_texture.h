@@ -96,15 +96,17 @@ AVATAR3D_HD T bilinear(const T* texels, const Taps<T>& t, int64_t channels, int6
     return top + t.fy * (bottom - top);
 }
 
-template <typename T>
+// C: number of channels if known when compiled, else 0.
+template <int C = 0, typename T>
 AVATAR3D_HD void texture_pixel(const TextureArgs<T>& a, const T* texels, int64_t i) {
+    const int64_t channels = C ? C : a.c;
     const LevelBlend<T> blend = level_blend(a, i);
     const Taps<T> fine = taps_of(a.pyramid, blend.fine, a.uv[i * 2], a.uv[i * 2 + 1]);
-    T* out = a.out + i * a.c;
-    for (int64_t c = 0; c < a.c; ++c) out[c] = bilinear(texels, fine, a.c, c);
+    T* out = a.out + i * channels;
+    for (int64_t c = 0; c < channels; ++c) out[c] = bilinear(texels, fine, channels, c);
     if (blend.share == T(0)) return;
     const Taps<T> coarse = taps_of(a.pyramid, blend.coarse, a.uv[i * 2], a.uv[i * 2 + 1]);
-    for (int64_t c = 0; c < a.c; ++c) out[c] += blend.share * (bilinear(texels, coarse, a.c, c) - out[c]);
+    for (int64_t c = 0; c < channels; ++c) out[c] += blend.share * (bilinear(texels, coarse, channels, c) - out[c]);
 }
 
 // Adds to grad_uv what one level contributes; returns sum_c g_c value_c.
@@ -124,15 +126,16 @@ AVATAR3D_HD T texture_level_grad(const T* texels, const Taps<T>& t, const T* g, 
     return value;
 }
 
-template <typename T>
+template <int C = 0, typename T>
 AVATAR3D_HD void texture_coordinates_grad(const TextureArgs<T>& a, const TextureGrads<T>& g, const T* texels, int64_t i) {
+    const int64_t channels = C ? C : a.c;
     const LevelBlend<T> blend = level_blend(a, i);
-    const T *go = g.grad_out + i * a.c, *uv = a.uv + i * 2;
+    const T *go = g.grad_out + i * channels, *uv = a.uv + i * 2;
     T grad[2] = {T(0), T(0)};
-    const T fine = texture_level_grad(texels, taps_of(a.pyramid, blend.fine, uv[0], uv[1]), go, a.c, T(1) - blend.share, grad);
+    const T fine = texture_level_grad(texels, taps_of(a.pyramid, blend.fine, uv[0], uv[1]), go, channels, T(1) - blend.share, grad);
     T coarse = fine;
     if (blend.coarse != blend.fine)
-        coarse = texture_level_grad(texels, taps_of(a.pyramid, blend.coarse, uv[0], uv[1]), go, a.c, blend.share, grad);
+        coarse = texture_level_grad(texels, taps_of(a.pyramid, blend.coarse, uv[0], uv[1]), go, channels, blend.share, grad);
     g.grad_uv[i * 2] = grad[0];
     g.grad_uv[i * 2 + 1] = grad[1];
     if (g.grad_level) g.grad_level[i] = blend.slope * (coarse - fine);

@@ -1,3 +1,4 @@
+#include "common/channels.h"
 #include "common/parallel.h"
 #include "sample_texture/sample_texture.h"
 
@@ -18,21 +19,32 @@ void add_level(const Taps<T>& t, const T* g, int64_t channels, T share, int part
     }
 }
 
+template <typename T>
+const T* texels_of(const TextureArgs<T>& a, int64_t i) {
+    return a.shared ? a.texels : a.texels + i / a.pixels * a.texel_count * a.c;
+}
+
 }  // namespace
 
 template <typename T>
 void sample_texture_forward(const TextureArgs<T>& a, int threads) {
-    parallel_for(a.b * a.pixels, 4096, threads, [&](int64_t begin, int64_t end, int) {
-        for (int64_t i = begin; i < end; ++i)
-            texture_pixel(a, a.texels + (a.shared ? 0 : i / a.pixels * a.texel_count * a.c), i);
+    with_channels(a.c, [&](auto count) {
+        parallel_for(a.b * a.pixels, 4096, threads, [&](int64_t begin, int64_t end, int) {
+            const TextureArgs<T> args = a;  // a copy that no store can change
+            for (int64_t i = begin; i < end; ++i)
+                texture_pixel<decltype(count)::value>(args, texels_of(args, i), i);
+        });
     });
 }
 
 template <typename T>
 void sample_texture_backward(const TextureArgs<T>& a, const TextureGrads<T>& g, int threads) {
-    parallel_for(a.b * a.pixels, 4096, threads, [&](int64_t begin, int64_t end, int) {
-        for (int64_t i = begin; i < end; ++i)
-            texture_coordinates_grad(a, g, a.texels + (a.shared ? 0 : i / a.pixels * a.texel_count * a.c), i);
+    with_channels(a.c, [&](auto count) {
+        parallel_for(a.b * a.pixels, 4096, threads, [&](int64_t begin, int64_t end, int) {
+            const TextureArgs<T> args = a;
+            for (int64_t i = begin; i < end; ++i)
+                texture_coordinates_grad<decltype(count)::value>(args, g, texels_of(args, i), i);
+        });
     });
     if (!g.grad_texels) return;
     // Texel rows are dealt out to parts; every part reads all pixels in order and adds to its own rows only, so the
