@@ -5,6 +5,7 @@ from avatar3d.ops.interpolate import interpolate
 from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landmark_equations
 from avatar3d.ops.rasterize import Raster, rasterize
 from avatar3d.ops.sample_texture import sample_texture, texture_level
+from avatar3d.ops.screen_derivatives import screen_derivatives
 from avatar3d.ops.skin import skin
 from avatar3d.ops.solve_normal_equations import solve_normal_equations
 
@@ -18,6 +19,7 @@ __all__ = [
     "landmark_equations",
     "rasterize",
     "sample_texture",
+    "screen_derivatives",
     "skin",
     "solve_normal_equations",
     "texture_level",

@@ -50,6 +50,7 @@ def render_mesh(
     light: Float[Tensor, "9 3"] | None = None,
     normals: Float[Tensor, "n v 3"] | None = None,
     background: Float[Tensor, "..."] | None = None,
+    mipmaps: bool = False,
     cull: bool = False,
     antialias: bool = True,
     neighbours: Int[Tensor, "f 3"] | None = None,
@@ -71,6 +72,8 @@ def render_mesh(
             without colours is drawn as clay under `studio_light`.
         normals: Per vertex, world space; area-weighted when left out.
         background: sRGB, three numbers or an image of the pictures' size; white when left out.
+        mipmaps: Read the texture between two levels of a pyramid, by how much of it a pixel covers: for pictures that
+            are much smaller than the texture.
         cull: Leave out triangles that are seen from behind.
         antialias: Smooth the outlines of colour and alpha. Without it no gradient tells the vertices where an outline
             should lie.
@@ -97,7 +100,13 @@ def render_mesh(
     normal_image = torch.nn.functional.normalize(spread(shading_normals, faces), dim=-1)
     uv = None if uvs is None else spread(uvs[None], faces if uv_faces is None else uv_faces)
     if texture is not None and uv is not None:
-        albedo = ops.sample_texture(texture.to(points), uv, backend=backend)
+        level = None
+        if mipmaps:
+            steps = ops.screen_derivatives(raster, points, faces, K, backend=backend)
+            corners = faces if uv_faces is None else uv_faces
+            duv = [ops.interpolate(uvs[None].to(points), corners, triangle, d, backend=backend) for d in steps]
+            level = ops.texture_level(*duv, *texture.shape[1:3])
+        albedo = ops.sample_texture(texture.to(points), uv, level, backend=backend)
     elif vertex_colours is not None:
         albedo = spread(vertex_colours, faces)
     else:

@@ -48,6 +48,25 @@ def test_texture_lies_where_the_coordinates_say():
         render_mesh(vertices, faces, view, texture=texture)
 
 
+def test_mipmaps_average_what_a_pixel_covers():
+    """A fine chequer far away is grey with mipmaps, noise without; near by both are the same."""
+    vertices = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])[None]
+    faces, uvs = torch.tensor([[0, 1, 2], [0, 2, 3]]), torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    i = torch.arange(256)
+    texture = ((i[:, None] + i) % 2).float()[None, ..., None].expand(1, 256, 256, 3)
+    far = [
+        render_mesh(vertices, faces, camera(16, 16, 24.5), uvs=uvs, texture=texture, mipmaps=bool(m)).rgb
+        for m in (0, 1)
+    ]
+    assert far[0].std() > 0.1 and far[1].std() < 1e-3
+    torch.testing.assert_close(far[1].mean(), torch.tensor(0.5), rtol=0, atol=1e-3)
+    small = texture[:, :8, :8].contiguous()
+    near = [
+        render_mesh(vertices, faces, camera(96, 96, 144.0), uvs=uvs, texture=small, mipmaps=bool(m)).rgb for m in (0, 1)
+    ]
+    torch.testing.assert_close(*near)
+
+
 def test_one_mesh_many_cameras_many_meshes_one_camera():
     vertices, faces = sphere(8, 12)
     turned = FRONT.clone()

@@ -5,6 +5,7 @@ from avatar3d.ops.reference.interpolate import interpolate
 from avatar3d.ops.reference.landmark_equations import landmark_equations
 from avatar3d.ops.reference.rasterize import rasterize_pixels
 from avatar3d.ops.reference.sample_texture import sample_pyramid
+from avatar3d.ops.reference.screen_derivatives import screen_derivatives_pixels
 from avatar3d.ops.reference.skin import skin
 from avatar3d.ops.reference.solve_normal_equations import solve_normal_equations
 
@@ -14,6 +15,7 @@ __all__ = [
     "landmark_equations",
     "rasterize_pixels",
     "sample_pyramid",
+    "screen_derivatives_pixels",
     "skin",
     "solve_normal_equations",
 ]
