@@ -47,7 +47,7 @@ def fit_jointly(
         neutral: Factor of every frame on the prior that draws expressions to zero.
     """
     free_focal = log_focal[:, 1] > 0
-    state, damping = start, 1e-4
+    state, damping = start, 1e-6
     accepted = _linearise(problem, obs, state, log_focal, config, neutral)
     for step in range(config.joint_iterations):
         moving = free_focal & (step >= FOCAL_AFTER)
@@ -56,7 +56,7 @@ def fit_jointly(
         # weights follow the distance, so the costs of two estimates compare only at the same weights
         if trial.cost <= accepted.cost * (1 + 1e-3) or step < FOCAL_AFTER:
             gain = accepted.cost - trial.cost
-            state, accepted, damping = proposal, trial, max(damping / 4, 1e-7)
+            state, accepted, damping = proposal, trial, max(damping / 10, 1e-12)
             if step > FOCAL_AFTER + 2 and abs(gain) < 1e-4 * trial.cost:
                 break
         else:

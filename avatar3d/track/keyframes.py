@@ -9,8 +9,9 @@ from avatar3d.track.observe import Observations, State, project, unit_pixels
 from avatar3d.track.problem import Problem
 
 CANDIDATES = 1500
+DIRECTIONS = 24
 POSE_UNIT = 0.15
-"""Radians that count as much as one standard deviation of shape."""
+"""Radians that count as much as the usual change of shape."""
 
 
 def choose_keyframes(
@@ -35,9 +36,9 @@ def _features(problem: Problem, obs: Observations, state: State) -> Float[Tensor
     picture = torch.searchsorted(obs.frame, first)  # one camera tells
     away = (obs.detections - project(problem, obs, state)) / unit_pixels(problem, obs, state)[:, None, None]
     shape = away[picture].flatten(1)
-    shape = shape - shape.mean(0)
-    _, _, basis = torch.pca_lowrank(shape, q=min(8, *shape.shape), center=False)
-    scores = shape @ basis
-    scores = scores / scores[:, :1].std().clamp_min(1e-6)
+    # distances survive a random projection (Johnson and Lindenstrauss), and this one is the same every time
+    rng = torch.Generator().manual_seed(0)
+    scores = (shape - shape.mean(0)) @ torch.randn(shape.shape[1], DIRECTIONS, generator=rng, dtype=shape.dtype)
+    scores = scores / scores.square().sum(1).mean().sqrt().clamp_min(1e-6)
     rotvec = matrix_to_rotvec(state.R @ state.R[:1].mT)
     return torch.cat([scores, rotvec / POSE_UNIT], 1)

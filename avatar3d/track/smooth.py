@@ -14,8 +14,8 @@ from avatar3d.track.observe import State
 
 SLOW, QUICK = 3.0, 1.0
 """Widths of the two running means, frames."""
-SURPRISE = 1.0
-"""Difference of the two, in sigmas, at which the pull is half as strong."""
+NOISE_LEFT = 0.5
+"""Share of the noise of single frames that a difference of the two means must exceed to be taken for motion."""
 
 
 def second_differences(state: State) -> Float[Tensor, "t2 n"]:
@@ -34,7 +34,7 @@ def expected_differences(
 
     A head that turns fast accelerates for many frames, and a blink is over in five: neither is noise. So second
     differences are drawn to their own running mean instead of to zero, and where a gentler mean still differs
-    from that mean by much, the pull is weaker (Cauchy's weight).
+    from that mean by more than noise would, the pull is weaker (Cauchy's weight).
 
     Args:
         state: Frames by themselves.
@@ -44,7 +44,8 @@ def expected_differences(
     bend = second_differences(state)
     joined = (linked[2:] & linked[1:-1]).double()[:, None]
     slow, quick = (_running_mean(bend, joined, width) for width in (SLOW, QUICK))
-    surprise = (quick - slow) / (SURPRISE * sigma)
+    noise = 1.48 * (bend - quick)[joined[:, 0] > 0].abs().median(0).values if bool(joined.any()) else 0 * sigma
+    surprise = (quick - slow) / torch.maximum(sigma, NOISE_LEFT * noise)
     return slow, joined * sigma**-2 / (1 + surprise.square())
 
 

@@ -27,6 +27,8 @@ YAW_KNOWN = 0.14
 """Standard deviation of yaw over keyframes, radians, from which a focal length can be told at all."""
 FOCAL_KNOWN = 0.08
 """Posterior standard deviation of its logarithm up to which it counts as determined."""
+JUMP, JUMP_REACH = 0.5, 7
+"""Face sizes (and logarithm of its size) by which a frame may differ from the median of so many on both sides."""
 
 Progress = Callable[[float], None]
 
@@ -77,7 +79,7 @@ def track_landmarks(
         R=torch.cat([s.R for s in found]),
         t=torch.cat([s.t for s in found]),
     )
-    usable, dropped = _judge(problem, obs, seen, scatter(state, index, alone), detections, config)
+    usable, dropped = _judge(problem, obs, seen, scatter(state, index, alone), detections, links, config)
     kept = torch.nonzero(usable)[:, 0]
     filled = interpolate(alone.at(torch.searchsorted(index, kept)), kept, torch.arange(obs.frames))
     fps = detections.fps or 30.0
@@ -138,8 +140,38 @@ def _joint(
     return _first_state(problem, obs, seen, known, joint.state.identity), joint
 
 
+def _jumps(obs: Observations, seen: Tensor, links: Tensor) -> Bool[Tensor, "t"]:
+    """Frames whose face is away from the median place or size of those around them, in the same shot.
+
+    A head that moves steadily is at its own median, however fast it is.
+    """
+    pictures = torch.nonzero(obs.confidence.amax(1) > 0)[:, 0]
+    low, high = obs.detections[pictures].amin(1), obs.detections[pictures].amax(1)
+    middle, size = (low + high) / 2, (high - low).amax(1)
+    shot = torch.cumsum((~links).long(), 0)[obs.frame[pictures]]
+    out = torch.zeros(obs.frames, dtype=torch.bool)
+    for camera in obs.camera.unique():
+        for s in shot.unique():
+            own = torch.nonzero((shot == s) & (obs.camera[pictures] == camera))[:, 0]
+            reach = min(JUMP_REACH, (len(own) - 1) // 2)
+            if reach < 2:
+                continue
+            values = torch.cat([middle[own], size[own, None].log()], 1)
+            padded = torch.cat([values[:1].expand(reach, 3), values, values[-1:].expand(reach, 3)])
+            away = (values - padded.unfold(0, 2 * reach + 1, 1).median(2).values).abs()
+            wrong = (away[:, :2].amax(1) > JUMP * size[own].median()) | (away[:, 2] > JUMP)
+            out[obs.frame[pictures[own[wrong]]]] = True
+    return out & seen
+
+
 def _judge(
-    problem: Problem, obs: Observations, seen: Tensor, state: State, detections: Detections, config: TrackConfig
+    problem: Problem,
+    obs: Observations,
+    seen: Tensor,
+    state: State,
+    detections: Detections,
+    links: Tensor,
+    config: TrackConfig,
 ) -> tuple[Tensor, tuple[DroppedFrame, ...]]:
     """Which frames count, and why the others do not."""
     error = observe.residuals(problem, obs, state).nanmedian(1).values / observe.unit_pixels(problem, obs, state)
@@ -147,14 +179,17 @@ def _judge(
     worst = worst.scatter_reduce(0, obs.frame, error.nan_to_num(0), "amax")
     usual = float(worst[seen].median())
     limit = max(config.outlier, 3 * usual)
-    usable = seen & (worst <= limit)
+    jumps = _jumps(obs, seen, links)
+    usable = seen & (worst <= limit) & ~jumps
     presence = torch.zeros(obs.frames, dtype=torch.float64)
     presence = presence.scatter_reduce(
         0, obs.frame, torch.where(detections.seen, detections.presence.double(), 0), "amax"
     )
     dropped = []
     for i in torch.nonzero(~usable)[:, 0].tolist():
-        if bool(seen[i]):
+        if bool(jumps[i]):
+            reason = "found in another place than before and after"
+        elif bool(seen[i]):
             reason = f"landmarks do not fit a face: {worst[i]:.1%} of the inter-ocular distance, usually {usual:.1%}"
         elif presence[i] > 0:
             reason = f"face hidden or unclear: presence {float(presence[i]):.2f}"
