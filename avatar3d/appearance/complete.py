@@ -20,7 +20,7 @@ def spread_over_mesh(
     *,
     mirror: Int[Tensor, "v"] | None = None,
     anchor: Float[Tensor, "v 3"],
-    hold: float = 2e-3,
+    hold: Float[Tensor, "v"],
 ) -> Float[Tensor, "v 3"]:
     """The smoothest colours that agree with what was seen, with the other side, and faintly with an anchor.
 
@@ -33,7 +33,7 @@ def spread_over_mesh(
         group: Vertices of different groups are hardly coupled (scalp and skin).
         mirror: Every vertex's mirror image.
         anchor: Expected colour where there is nothing near.
-        hold: Strength of the anchor.
+        hold: Strength of the anchor at every vertex.
     """
     count = len(colour)
     e = edges(faces).long().numpy()
@@ -49,8 +49,9 @@ def spread_over_mesh(
     w = coo_matrix((np.concatenate([k, k]), (np.concatenate([i, j]), np.concatenate([j, i]))), (count, count)).tocsr()
     # squared, so that weak evidence yields to the neighbourhood
     data = 30.0 * confidence.double().numpy() ** 2
-    lhs = diags(np.asarray(w.sum(1)).ravel() + data + hold) - w
-    rhs = data[:, None] * colour.nan_to_num(0.0).double().numpy() + hold * anchor.double().numpy()
+    held = hold.double().numpy()
+    lhs = diags(np.asarray(w.sum(1)).ravel() + data + held) - w
+    rhs = data[:, None] * colour.nan_to_num(0.0).double().numpy() + held[:, None] * anchor.double().numpy()
     return torch.from_numpy(splu(lhs.tocsc()).solve(rhs)).float()
 
 

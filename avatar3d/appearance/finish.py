@@ -16,7 +16,7 @@ from avatar3d.geometry.colour import linear_to_srgb
 from avatar3d.types import Rig
 
 PATCH = 80  # texels at 1024
-GRAIN = 0.7  # synthetic detail is a little fainter than seen detail
+GRAIN = 0.6  # synthetic detail is a little fainter than seen detail
 LARGEST_DETAIL = 1.2  # of log albedo
 
 
@@ -59,10 +59,9 @@ def gate(bake: Bake, rig: Rig, coarse: Chart) -> Float[Tensor, "n"]:
     factor = torch.where(texels(hair), 1.0, skin)
     factor = torch.where(texels(region(rig, "neck", "ear") & ~hair), likely, factor)
     factor = torch.where(texels(region(rig, "eyelid", "lacrimal")), lids, factor)
-    factor = torch.where(texels(region(rig, "lips_inner")), 0.0, factor)
-    sure = bake.confidence * factor
-    worst = -max_pool2d(-coarse.image(sure, fill=1.0)[None], 3, 1, 1)[0]
-    return torch.minimum(sure, worst.reshape(-1)[coarse.texel])
+    worst = -max_pool2d(-coarse.image(factor, fill=1.0)[None], 3, 1, 1)[0]
+    factor = torch.minimum(factor, worst.reshape(-1)[coarse.texel])
+    return bake.confidence * torch.where(texels(region(rig, "lips_inner")), 0.0, factor)
 
 
 def _scalp_tone(bake: Bake, confidence: Tensor, scalp: Tensor, tone: Tensor) -> Tensor:
@@ -94,7 +93,16 @@ def finish(
     group[scalp_vertices] = 1
     group[region(rig, "eyeball", "teeth", "tongue", "mouth_cavity", "gum")] = 2
     anchor = torch.where(scalp_vertices[:, None], hair, tone)
-    filled = spread_over_mesh(faces, colour, certain, group, mirror=mirror, anchor=anchor)
+    lips = region(rig, "lip")
+    group[lips] = 3
+    # closed lids that no frame shows are a little darker than the face, whatever brows and lashes around them are
+    lids = region(rig, "eyelid")
+    anchor = torch.where(lids[:, None], tone - 0.15, anchor)
+    hold = torch.where(lids, 0.3, 2e-3)
+    shown = lips & (certain > 0.2)
+    if shown.any():
+        anchor = torch.where(lips[:, None], colour[shown].median(0).values, anchor)
+    filled = spread_over_mesh(faces, colour, certain, group, mirror=mirror, anchor=anchor, hold=hold)
 
     # coarse level: what was seen, else the mirrored departure from the smooth fill, else the fill
     base = coarse.interpolate(filled, faces)
@@ -117,7 +125,7 @@ def finish(
     detail = (bake.fine - up[:, :3]).nan_to_num(0.0).clamp(-LARGEST_DETAIL, LARGEST_DETAIL)
     uv, known = mirrored_uv(chart, rig, mirror)
     other = _mirrored(torch.cat([detail * sure_fine[:, None], sure_fine[:, None]], 1), chart, uv, known)
-    grain = _grain(detail, sure_fine, chart, scalp_faces, skin)
+    grain = _grain(detail, sure_fine, rig, chart, scalp_faces, skin)
     unseen = other[:, 3:] * other[:, :3] / other[:, 3:].clamp_min(1e-3) + (1 - other[:, 3:]) * grain
     detail = sure_fine[:, None] * detail + (1 - sure_fine[:, None]) * unseen
     linear = (up[:, 3:6] + detail).exp()
@@ -146,14 +154,14 @@ def _mirrored(values: Tensor, chart: Chart, uv: Tensor, known: Tensor) -> Tensor
     return bilinear(chart.image(values), pixels) * known[:, None]
 
 
-def _grain(detail: Tensor, sure: Tensor, chart: Chart, scalp: Tensor, skin: Tensor) -> Tensor:
+def _grain(detail: Tensor, sure: Tensor, rig: Rig, chart: Chart, scalp: Tensor, skin: Tensor) -> Tensor:
     """Synthetic detail: noise like a seen patch of skin, and of the scalp where there is one."""
     size = max(16, PATCH * chart.size // 1024)
     out = torch.zeros_like(detail)
-    for mask in (skin & ~scalp, scalp):
-        texels = mask[chart.face.long()]
-        good = chart.image((texels & (sure > 0.8)).float()) > 0
-        corner = best_patch(good, size)
+    smooth = faces_in(rig, region(rig, "cheek", "forehead"))
+    for mask, model in ((skin & ~scalp, smooth), (scalp, scalp)):
+        texels, from_texels = mask[chart.face.long()], model[chart.face.long()]
+        corner = best_patch(chart.image((from_texels & (sure > 0.8)).float()) > 0, size)
         if corner is None:
             continue
         y, x = corner

@@ -99,11 +99,11 @@ def measure_tints(
             if len(grey) > 12 and len(grey) > 0.12 * len(pixels):
                 bright = grey[grey.mean(1) >= np.quantile(grey.mean(1), 0.7)]
                 teeth.append(np.median(bright, 0) / level)
-    white = _settle(scleras, DEFAULT_SCLERA, 0.34, 0.66, 0.55)
+    white = _settle(scleras, DEFAULT_SCLERA, 0.20, 0.66, 0.55)
     return Tints(
         iris=_settle(irises, DEFAULT_IRIS, 0.012, 0.20, 0.0),
         sclera=white,
-        teeth=_settle(teeth, tuple((torch.tensor(DEFAULT_TEETH) * white.mean() / 0.48).tolist()), 0.30, 0.62, 0.3),
+        teeth=_settle(teeth, tuple((torch.tensor(DEFAULT_TEETH) * white.mean() / 0.48).tolist()), 0.22, 0.62, 0.3),
     )
 
 
