@@ -31,6 +31,14 @@ from avatar3d.typing import typed
 NOISE = 0.001
 """Standard deviation of a face vertex in the fits, metres, for `OBSERVATIONS` independent ones."""
 OBSERVATIONS = 300
+ARKIT_OBSERVATIONS = 60
+"""The same where ARKit's coefficients are sought, which overlap: what they cannot follow should not drive them up."""
+ARKIT_SIGMA = 0.5
+OPPOSITES = (
+    ("jawLeft", "jawRight"), ("mouthLeft", "mouthRight"), ("eyeBlink", "eyeWide"), ("mouthSmile", "mouthFrown"),
+    ("eyeLookUp", "eyeLookDown"), ("eyeLookIn", "eyeLookOut"), ("browDown", "browOuterUp"),
+)  # fmt: skip
+"""Coefficients of which one is at work, at most; of those with sides, on each side."""
 JAW_SIGMA = 0.2
 """Radians."""
 STEPS = 12
@@ -265,17 +273,27 @@ def model_to_arkit(
             for name, value in _look(joints[f"eye_{side}"], side).items():
                 lower[:, ARKIT_INDEX[name]] = upper[:, ARKIT_INDEX[name]] = value
     moving = {n: r for n, r in joints.items() if not n.startswith("eye_")}
-    W = face.weights.repeat_interleave(3) * OBSERVATIONS / NOISE**2
+    W = face.weights.repeat_interleave(3) * ARKIT_OBSERVATIONS / NOISE**2
     S = face.shapes.flatten(1)
-    H = ((S * W) @ S.T + torch.eye(len(S)) / 0.5**2).double()
+    H = ((S * W) @ S.T + torch.eye(len(S)) / ARKIT_SIGMA**2).double()
     out, residual = [], []
     for at in torch.arange(t).split(BATCH):
         goal = _posed(face.model, padded[at], {n: r[at] for n, r in moving.items()})
         g = -((goal.flatten(1) * W) @ S.T).double()
-        x, _ = solve_normal_equations(H.expand(len(at), -1, -1).contiguous(), g, lower[at].double(), upper[at].double())
+        most = upper[at].double()
+        for _ in range(2):
+            x, _ = solve_normal_equations(H.expand(len(at), -1, -1).contiguous(), g, lower[at].double(), most)
+            for i, j in _opposites():  # and again without the weaker of two opposites
+                most[:, i] = torch.where((x[:, i] < x[:, j]) & (lower[at, i] == 0), 0, most[:, i])
+                most[:, j] = torch.where((x[:, j] < x[:, i]) & (lower[at, j] == 0), 0, most[:, j])
         out.append(x.float())
         residual.append(_rms(goal - torch.einsum("ts,snc->tnc", x.float(), face.shapes), face.weights))
     return torch.cat(out), torch.cat(residual)
+
+
+def _opposites() -> list[tuple[int, int]]:
+    sided = [(a + side, b + side) for a, b in OPPOSITES for side in ("", "Left", "Right")]
+    return [(ARKIT_INDEX[a], ARKIT_INDEX[b]) for a, b in sided if a in ARKIT_INDEX and b in ARKIT_INDEX]
 
 
 def _look(rotation: Tensor, side: str) -> dict[str, Tensor]:
