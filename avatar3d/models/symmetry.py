@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from avatar3d.typing import typed
@@ -34,7 +34,7 @@ def mirror_map(
     if part is not None and mirrored_part is not None:  # parts lie far apart in a fourth dimension
         own = np.column_stack([own, 10 * size * part.numpy()])
         other = np.column_stack([other, 10 * size * mirrored_part.numpy()])
-    distance, partner = cKDTree(own).query(other)
+    distance, partner = KDTree(own).query(other)
     contended = np.flatnonzero(partner[partner] != np.arange(len(points)))
     if distance.max() > tolerance * size or len(contended) > FEW:
         return None

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -20,7 +21,7 @@ from avatar3d.models.linear import LandmarkEmbedding, LinearModel
 from avatar3d.storage import replacing
 
 ASSETS = {name: f"models/assets/{name}_tables.safetensors" for name in ("flame", "ict")}
-FORMAT, VERSION = "avatar3d.model_tables", 1
+FORMAT, VERSION = "avatar3d.model_tables", 2
 
 
 def save_tables(
@@ -39,7 +40,7 @@ def save_tables(
         "landmark_faces": landmarks.faces.int(),
         "landmark_weights": landmarks.weights.float(),
         "landmark_residual": landmarks.residual.float(),
-        "regions": torch.stack([model.regions[n] for n in names]),
+        "regions": torch.from_numpy(np.packbits(torch.stack([model.regions[n] for n in names]).numpy(), axis=1)),
         "head_faces": found.faces.short(),
         "head_weights": found.weights.half(),
         "head_distance": found.distance.half(),
@@ -73,7 +74,8 @@ def with_tables(model: LinearModel) -> LinearModel:
     if read is None:
         return model
     meta, data = read
-    regions = dict(zip(meta["regions"], data["regions"].bool(), strict=True))
+    masks = np.unpackbits(data["regions"].numpy(), axis=1, count=len(model.template)).astype(bool)
+    regions = dict(zip(meta["regions"], torch.from_numpy(masks), strict=True))
     embedding = LandmarkEmbedding(
         faces=data["landmark_faces"].long(), weights=data["landmark_weights"], residual=data["landmark_residual"]
     )
