@@ -24,6 +24,7 @@ from avatar3d.appearance.observe import (
 from avatar3d.appearance.shape import refine_shape
 from avatar3d.appearance.texture import COARSE, bake
 from avatar3d.errors import TrackingError
+from avatar3d.models.convert import track_in_arkit
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
@@ -100,7 +101,7 @@ def reconstruct(
         identity=track.identity,
         rig=rig,
         appearance=texture,
-        motion=track_to_motion(track, rig),
+        motion=track_to_motion(track_in_arkit(model, track)[0], rig),
         footage=footage,
         manifest=_manifest(capture, model, {"texture_size": texture_size, "frames": frames, "holdout": holdout}),
     )

@@ -1,6 +1,8 @@
 """The head model's forward pass against `smplx.lbs` on arrays of FLAME's size."""
 
+import importlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ VERTICES, COEFFICIENTS, JOINTS, PARENTS = 5023, 400, 5, (-1, 0, 1, 1, 1)
 def measure(device: torch.device) -> Iterator[Result]:
     """Batch 1, 32 and 256; forward, and forward with backward to coefficients and pose."""
     try:
-        from smplx.lbs import lbs
+        lbs: Any = importlib.import_module("smplx.lbs").lbs
     except ImportError as error:
         raise DependencyError("smplx", "smplx", "bench skin") from error
     arrays = _arrays(device)
