@@ -1,5 +1,7 @@
 """From what was baked to a whole texture: unseen skin, hair on the scalp, eyes, mouth, gutters."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -15,6 +17,8 @@ from avatar3d.appearance.texture import Bake, blur, coarse_uv, smooth_fill
 from avatar3d.geometry.colour import linear_to_srgb
 from avatar3d.types import Rig
 
+RED_GREEN = (0.5, 0.88)
+GREEN_BLUE = (0.15, 0.6)
 PATCH = 80  # texels at 1024
 GRAIN = 0.6  # synthetic detail is a little fainter than seen detail
 LARGEST_DETAIL = 1.2  # of log albedo
@@ -30,6 +34,22 @@ def skin_tone(bake: Bake, rig: Rig, coarse: Chart) -> tuple[Tensor, Tensor]:
     tone = colours.median(0).values
     opponent = _opponent(colours - tone)
     return tone, opponent.abs().median(0).values * 1.4826 + torch.tensor([0.12, 0.05, 0.06])
+
+
+def balanced(bake: Bake, rig: Rig, coarse: Chart) -> Bake:
+    """Moves a colour cast from the albedo to the light: as much as brings the skin's hue to that of human skin.
+
+    What a picture cannot tell apart, orange skin and orange lamps, skin decides: in linear sRGB its log ratios of red
+    to green and green to blue lie within `RED_GREEN` and `GREEN_BLUE`, for pale as for dark people.
+    """
+    tone, _ = skin_tone(bake, rig, coarse)
+    red_green, green_blue = float(tone[0] - tone[1]), float(tone[1] - tone[2])
+    a = min(max(red_green, RED_GREEN[0]), RED_GREEN[1]) - red_green
+    b = min(max(green_blue, GREEN_BLUE[0]), GREEN_BLUE[1]) - green_blue
+    change = torch.tensor([a, 0.0, -b])
+    change = change - change @ torch.tensor([0.2126, 0.7152, 0.0722])
+    lighting = replace(bake.lighting, light=bake.lighting.light * torch.exp(-change))
+    return replace(bake, coarse=bake.coarse + change, fine=bake.fine + change, lighting=lighting)
 
 
 def _opponent(log_colour: Tensor) -> Tensor:
@@ -48,7 +68,7 @@ def gate(bake: Bake, rig: Rig, coarse: Chart) -> Float[Tensor, "n"]:
     hue = off[:, 1:].square().sum(1) / 9
     dark, bright = off[:, 0].clamp_max(0) / 5, off[:, 0].clamp_min(0) / 3
     likely = torch.exp(-(hue + dark.square() + bright.square()).square())
-    lids = torch.exp(-(hue + (1.6 * dark).square() + bright.square()).square())
+    lids = torch.exp(-(0.36 * hue + (0.5 * dark).square() + bright.square()).square())
     # highlights, teeth and bright backgrounds; hair and beards may be any darker colour, white hair is on the scalp
     skin = torch.exp(-(0.75 * bright).pow(4))
 
@@ -56,12 +76,21 @@ def gate(bake: Bake, rig: Rig, coarse: Chart) -> Float[Tensor, "n"]:
         return faces_in(rig, vertices)[coarse.face.long()]
 
     hair = hairy(rig)
-    factor = torch.where(texels(hair), 1.0, skin)
+    factor = torch.where(texels(hair), _like_the_rest(bake, texels(hair), tone), skin)
     factor = torch.where(texels(region(rig, "neck", "ear") & ~hair), likely, factor)
     factor = torch.where(texels(region(rig, "eyelid", "lacrimal")), lids, factor)
     worst = -max_pool2d(-coarse.image(factor, fill=1.0)[None], 3, 1, 1)[0]
     factor = torch.minimum(factor, worst.reshape(-1)[coarse.texel])
     return bake.confidence * torch.where(texels(region(rig, "lips_inner")), 0.0, factor)
+
+
+def _like_the_rest(bake: Bake, scalp: Tensor, tone: Tensor) -> Tensor:
+    """1 where a texel of the scalp is no brighter than most of it or the skin by much, else 0: walls and ceilings."""
+    seen = scalp & (bake.confidence > 0.2)
+    if not seen.any():
+        return torch.ones_like(bake.confidence)
+    usual = torch.maximum(bake.coarse[seen].mean(1).median(), tone.mean())
+    return torch.exp(-((bake.coarse.mean(1) - usual).clamp_min(0) / 0.6).nan_to_num(0.0).pow(4))
 
 
 def _scalp_tone(bake: Bake, confidence: Tensor, scalp: Tensor, tone: Tensor) -> Tensor:
@@ -130,12 +159,25 @@ def finish(
     detail = sure_fine[:, None] * detail + (1 - sure_fine[:, None]) * unseen
     linear = (up[:, 3:6] + detail).exp()
 
+    linear = linear * _lashes(rig, chart)[:, None]
     seen = sure_fine > 0.5
     for pick, colours in _inside(rig, chart, tints):
         linear[pick], seen[pick] = colours, False
     image = chart.image(linear_to_srgb(linear.clamp(FLOOR, 1)))
     covered = chart.image(torch.ones(chart.count)) > 0
     return fill_gutters(image, covered), chart.image(seen.float()) > 0
+
+
+def _lashes(rig: Rig, chart: Chart) -> Tensor:
+    """Darkening of the lids' edges, which bare skin at the eyeball lacks."""
+    faces = rig.faces.long()
+    lining = faces_in(rig, region(rig, "eye_socket"))
+    edge = torch.zeros(len(rig.neutral))
+    edge[faces[lining].unique()] = 1
+    edge[faces[~lining & ~faces_in(rig, region(rig, "eyelid"))].unique()] = 0
+    upper = region(rig, "eyelid_upper").float()
+    strength = edge * torch.lerp(torch.tensor(0.25), torch.tensor(0.6), upper)
+    return 1 - chart.interpolate(strength[:, None], faces)[:, 0].square() / strength.max().clamp_min(1e-6)
 
 
 def _inside(rig: Rig, chart: Chart, tints: Tints) -> list[tuple[Tensor, Tensor]]:

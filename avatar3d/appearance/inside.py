@@ -99,17 +99,17 @@ def measure_tints(
             if len(grey) > 12 and len(grey) > 0.12 * len(pixels):
                 bright = grey[grey.mean(1) >= np.quantile(grey.mean(1), 0.7)]
                 teeth.append(np.median(bright, 0) / level)
-    white = _settle(scleras, DEFAULT_SCLERA, 0.20, 0.66, 0.55)
+    white = _settle(scleras, DEFAULT_SCLERA, 0.20, 0.66, 0.25)
     return Tints(
         iris=_settle(irises, DEFAULT_IRIS, 0.012, 0.20, 0.0),
         sclera=white,
-        teeth=_settle(teeth, tuple((torch.tensor(DEFAULT_TEETH) * white.mean() / 0.48).tolist()), 0.22, 0.62, 0.3),
+        teeth=_settle(teeth, torch.tensor(DEFAULT_TEETH) * white / torch.tensor(DEFAULT_SCLERA), 0.22, 0.62, 0.3),
     )
 
 
-def _settle(samples: list, default: tuple, low: float, high: float, greying: float) -> Tensor:
+def _settle(samples: list, default: tuple | Tensor, low: float, high: float, greying: float) -> Tensor:
     """Median, brought into a plausible range of brightness and drawn to the default's hue."""
-    usual = torch.tensor(default)
+    usual = torch.as_tensor(default)
     if not samples:
         return usual
     colour = torch.from_numpy(np.median(np.array(samples), 0)).float().clamp_min(1e-3)
@@ -145,7 +145,8 @@ def eyeball_colour(position: Tensor, centre: Tensor, radius: float, tints: Tints
     sclera = tints.sclera * (1 - 0.30 * _step(polar, edge, 1.5))[:, None]
     sclera = sclera * torch.lerp(torch.ones(3), torch.tensor([1.0, 0.86, 0.82]), _step(polar, 0.8, 1.5)[:, None])
     out = torch.lerp(iris, sclera, _step(rho, 0.94, 1.08)[:, None])
-    return torch.lerp(torch.full((3,), 0.006).expand_as(out), out, _step(rho, PUPIL - 0.05, PUPIL + 0.05)[:, None])
+    pupil = (0.3 * tints.iris).clamp_max(0.006)
+    return torch.lerp(pupil.expand_as(out), out, _step(rho, PUPIL - 0.05, PUPIL + 0.05)[:, None])
 
 
 def paint_eyes(rig: Rig, chart: Chart, face_mask: Tensor, tints: Tints) -> tuple[Tensor, Tensor]:

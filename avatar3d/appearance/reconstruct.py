@@ -10,7 +10,7 @@ from torch import Tensor
 
 import avatar3d
 from avatar3d.appearance.chart import build_chart
-from avatar3d.appearance.finish import finish
+from avatar3d.appearance.finish import balanced, finish
 from avatar3d.appearance.inside import measure_tints
 from avatar3d.appearance.observe import (
     Observation,
@@ -127,7 +127,7 @@ def _texture(
             "Check that the footage is the one that was tracked."
         )
     chart, coarse = build_chart(rig, size), build_chart(rig, size // COARSE)
-    baked = bake(observations, rig, chart, coarse, sharp=_merit(observations, track))
+    baked = balanced(bake(observations, rig, chart, coarse, sharp=_merit(observations, track)), rig, coarse)
     if progress:
         progress("texture", 1, 2)
     light = baked.lighting

@@ -29,7 +29,7 @@ DISCOUNT = 0.15  # neighbouring points and frames err together
 HELD = 0.25e-3  # metres: how far landmarks may move across the line of sight
 HELD_DEPTH = 1.5e-3  # and along it
 SURE = 0.02  # residual of a landmark's embedding, of the inter-ocular distance, up to which it holds fully
-LARGEST = 0.028  # metres, of the free-form residual
+LARGEST = 0.024  # metres, of the free-form residual
 INWARD = 0.012  # metres: a scalp that seems this much smaller is a hairline
 
 
@@ -178,7 +178,7 @@ def _free_step(rows: _Rows, model: LinearModel, rig: Rig, offsets: Tensor) -> Te
     tied = near.multiply(stiff[:, None]).tocsr()
     tied = tied.minimum(tied.T)
     membrane = diags(np.asarray(tied.sum(1)).ravel()) - tied
-    smooth = 10.0 * laplacian.T @ diags(stiff) @ laplacian + 0.02 * membrane + 0.003 * identity(count)
+    smooth = 10.0 * laplacian.T @ diags(stiff) @ laplacian + 0.02 * membrane + 0.008 * identity(count)
     held = torch.stack([_held(rig)] * 3, 1) * torch.tensor([1.0, 1.0, 0.05])
     held = torch.where(skin[:, None], held, torch.tensor(1e4)).double().numpy().ravel()
     lhs = A.T @ diags(w) @ A + kron(smooth, identity(3)) + diags(held)

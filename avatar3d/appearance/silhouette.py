@@ -93,7 +93,8 @@ def contour_points(
     xy = torch.stack([columns, rows], 1) + 0.5
     at = (xy[:, None] + along[None, :, None] * normal[:, None]) / scale + low
     colour = _sample(image, at)
-    valid = ((at > 1) & (at < torch.tensor([width - 1.0, height - 1.0]))).all(-1)
+    border = 0.015 * extent  # pictures have frames, and codecs blur their borders
+    valid = ((at > border) & (at < torch.tensor([width - border, height - border]))).all(-1)
     distance = _strangeness(colour, valid)
     cut, certainty = _cut(distance, valid)
     certainty = certainty * _prominence(colour, cut)
