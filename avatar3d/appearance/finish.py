@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -19,6 +20,9 @@ from avatar3d.types import Rig
 
 RED_GREEN = (0.5, 0.88)
 GREEN_BLUE = (0.15, 0.6)
+SCLERA = 0.30  # linear brightness of the whites between the lids in good light
+LARGEST_LIFT = 2.2
+BRIGHTEST_SKIN = 0.45
 PATCH = 80  # texels at 1024
 GRAIN = 0.6  # synthetic detail is a little fainter than seen detail
 LARGEST_DETAIL = 1.2  # of log albedo
@@ -50,6 +54,25 @@ def balanced(bake: Bake, rig: Rig, coarse: Chart) -> Bake:
     change = change - change @ torch.tensor([0.2126, 0.7152, 0.0722])
     lighting = replace(bake.lighting, light=bake.lighting.light * torch.exp(-change))
     return replace(bake, coarse=bake.coarse + change, fine=bake.fine + change, lighting=lighting)
+
+
+def lift(bake: Bake, rig: Rig, coarse: Chart, sclera: float | None) -> float:
+    """Factor on albedos for footage in the dark: the whites of the eyes are a grey card, in the shadow of the lids.
+
+    Half in doubt (a power of 0.6), at most `LARGEST_LIFT`, and never to skin brighter than `BRIGHTEST_SKIN`.
+    """
+    if sclera is None:
+        return 1.0
+    skin = float(skin_tone(bake, rig, coarse)[0].exp() @ torch.tensor([0.2126, 0.7152, 0.0722]))
+    wanted = (SCLERA / max(sclera, 1e-3)) ** 0.6
+    return max(1.0, min(wanted, LARGEST_LIFT, BRIGHTEST_SKIN / max(skin, 1e-3)))
+
+
+def brightened(bake: Bake, factor: float) -> Bake:
+    """The same pictures from a brighter albedo and a fainter light."""
+    by = float(np.log(factor))
+    lighting = replace(bake.lighting, light=bake.lighting.light / factor)
+    return replace(bake, coarse=bake.coarse + by, fine=bake.fine + by, lighting=lighting)
 
 
 def _opponent(log_colour: Tensor) -> Tensor:

@@ -43,19 +43,36 @@ class Tints:
     teeth: Float[Tensor, "3"]
 
 
+@dataclass(frozen=True)
+class Readings:
+    """Linear colours `[3]` that single frames showed, with light and exposure divided out."""
+
+    iris: list
+    sclera: list
+    teeth: list
+
+    def scaled(self, factor: float) -> "Readings":
+        return Readings(*([c * factor for c in colours] for colours in (self.iris, self.sclera, self.teeth)))
+
+    @property
+    def sclera_level(self) -> float | None:
+        """Median brightness of the sclera, where enough frames showed it."""
+        return float(np.median([c.mean() for c in self.sclera])) if len(self.sclera) >= 4 else None
+
+
 def _polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
     canvas = Image.new("1", (width, height))
     ImageDraw.Draw(canvas).polygon([tuple(p - 0.5) for p in points], fill=1)
     return np.asarray(canvas)
 
 
-def measure_tints(
+def measure_inside(
     observations: list[Observation],
     landmarks: Float[Tensor, "t n 2"] | None,
     gain: Float[Tensor, "f 3"],
     light: Float[Tensor, "9 3"],
-) -> Tints:
-    """Colours of iris, sclera and teeth, medians over the frames that show them; typical ones where none does.
+) -> Readings:
+    """Colours of iris, sclera and teeth in the frames that show them.
 
     Args:
         observations: The chosen frames.
@@ -99,11 +116,18 @@ def measure_tints(
             if len(grey) > 12 and len(grey) > 0.12 * len(pixels):
                 bright = grey[grey.mean(1) >= np.quantile(grey.mean(1), 0.7)]
                 teeth.append(np.median(bright, 0) / level)
-    white = _settle(scleras, DEFAULT_SCLERA, 0.20, 0.66, 0.25)
+    return Readings(iris=irises, sclera=scleras, teeth=teeth)
+
+
+def settle_tints(readings: Readings) -> Tints:
+    """Medians within plausible bounds; typical colours where nothing was read."""
+    white = _settle(readings.sclera, DEFAULT_SCLERA, 0.20, 0.66, 0.25)
     return Tints(
-        iris=_settle(irises, DEFAULT_IRIS, 0.012, 0.20, 0.0),
+        iris=_settle(readings.iris, DEFAULT_IRIS, 0.012, 0.20, 0.0),
         sclera=white,
-        teeth=_settle(teeth, torch.tensor(DEFAULT_TEETH) * white / torch.tensor(DEFAULT_SCLERA), 0.22, 0.62, 0.3),
+        teeth=_settle(
+            readings.teeth, torch.tensor(DEFAULT_TEETH) * white / torch.tensor(DEFAULT_SCLERA), 0.22, 0.62, 0.3
+        ),
     )
 
 

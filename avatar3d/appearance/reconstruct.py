@@ -10,8 +10,8 @@ from torch import Tensor
 
 import avatar3d
 from avatar3d.appearance.chart import build_chart
-from avatar3d.appearance.finish import balanced, finish
-from avatar3d.appearance.inside import measure_tints
+from avatar3d.appearance.finish import balanced, brightened, finish, lift
+from avatar3d.appearance.inside import measure_inside, settle_tints
 from avatar3d.appearance.observe import (
     Observation,
     Picture,
@@ -130,9 +130,11 @@ def _texture(
     baked = balanced(bake(observations, rig, chart, coarse, sharp=_merit(observations, track)), rig, coarse)
     if progress:
         progress("texture", 1, 2)
-    light = baked.lighting
-    tints = measure_tints(observations, track.landmarks, light.gain, light.light)
+    readings = measure_inside(observations, track.landmarks, baked.lighting.gain, baked.lighting.light)
+    factor = lift(baked, rig, coarse, readings.sclera_level)
+    baked, tints = brightened(baked, factor), settle_tints(readings.scaled(factor))
     albedo, seen = finish(baked, rig, chart, coarse, mirror=model.mirror, tints=tints)
+    light = baked.lighting
     if progress:
         progress("texture", 2, 2)
     return TextureSet(

@@ -6,7 +6,7 @@ import torch
 
 from avatar3d.appearance.chart import build_chart, mirrored_uv
 from avatar3d.appearance.finish import finish
-from avatar3d.appearance.inside import eyeball_colour, measure_tints
+from avatar3d.appearance.inside import eyeball_colour, measure_inside, settle_tints
 from avatar3d.appearance.light import weighted_quantile
 from avatar3d.appearance.observe import Picture, cut_out, observe, sample
 from avatar3d.appearance.regions import skin_faces
@@ -71,7 +71,7 @@ def test_what_covers_the_surface_in_some_frames_leaves_no_trace(ball, baked, sph
 
 def test_a_finished_texture_is_whole_and_free_of_background(ball, observations, baked):
     chart, coarse, result = baked
-    tints = measure_tints(observations, None, result.lighting.gain, result.lighting.light)
+    tints = settle_tints(measure_inside(observations, None, result.lighting.gain, result.lighting.light))
     image, seen = finish(result, ball, chart, coarse, mirror=None, tints=tints)
     assert image.shape == (256, 256, 3) and seen.shape == (256, 256)
     linear = srgb_to_linear(image)
@@ -127,7 +127,7 @@ def test_weighted_quantile_ignores_what_has_no_weight():
 
 
 def test_an_eye_has_pupil_iris_and_sclera(observations):
-    tints = measure_tints(observations, None, torch.ones(9, 3), torch.zeros(9, 3))
+    tints = settle_tints(measure_inside(observations, None, torch.ones(9, 3), torch.zeros(9, 3)))
     angle = torch.tensor([0.0, 0.3, 0.9])
     points = 0.012 * torch.stack([angle.sin(), 0 * angle, angle.cos()], 1)
     pupil, iris, sclera = eyeball_colour(points, torch.zeros(3), 0.012, tints)
