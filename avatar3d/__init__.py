@@ -6,11 +6,17 @@ avatar = avatar3d.reconstruct(capture, track)
 avatar3d.export(avatar, "me.glb")
 """
 
+import os
+
+# Before torch: its OpenMP threads otherwise spin while they wait, which on a busy machine makes small operations
+# ten times slower. Whoever sets the variable keeps their choice.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 __version__ = "0.1.0"
 
-from avatar3d import drive, models, ops, types
-from avatar3d.capture import open_capture
-from avatar3d.pipeline import (
+from avatar3d import drive, models, ops, types  # noqa: E402
+from avatar3d.capture import open_capture  # noqa: E402
+from avatar3d.pipeline import (  # noqa: E402
     contact_sheet,
     demo_clip,
     export,
@@ -20,7 +26,7 @@ from avatar3d.pipeline import (
     render,
     track,
 )
-from avatar3d.storage import load, save
+from avatar3d.storage import load, save  # noqa: E402
 
 __all__ = [
     "contact_sheet",

@@ -227,7 +227,8 @@ def drive(
         say: Called with what a person should know.
     """
     path = Path(source)
-    if path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir():
+    is_footage = str(source) != "demo" and (path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir())
+    if is_footage:
         model = models.load("head")
         tracked = track(capture.open_capture(path), model, face=face, progress=progress, say=say)
         rig = build_rig(model, tracked.identity, tracked.offsets)
@@ -235,7 +236,7 @@ def drive(
     else:
         motion = driving.from_source(str(source))
     # A recording has a resting face; a .motion or the demo is already what it should be.
-    if relative and (path.suffix.lower() in VIDEO_SUFFIXES | {".csv", ".json", ".avatar"} or path.is_dir()):
+    if relative and (is_footage or path.suffix.lower() in (".csv", ".json", ".avatar")):
         motion = driving.retarget(motion)
     return driving.resample(motion, fps) if fps is not None else motion
 

@@ -38,12 +38,20 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _share(temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise FileError(f"Cannot write {path}: {error.strerror or error}. Check the folder and free space.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _share(path: Path) -> None:
+    """Gives a file the permissions that the user's umask gives new files; some writers make theirs private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 def save(path: str | Path, value: Avatar | Motion | Track) -> None:
