@@ -18,6 +18,8 @@ NOW_LANDMARKS = (33, 133, 362, 263, 2, 61, 291)
 """The seven points of the first alignment in MediaPipe's scheme: right eye's outer and inner corner, left eye's inner
 and outer corner, nose bottom, right and left mouth corner (the subject's)."""
 NOSE_BRIDGE = 168
+REFINE = 2000
+"""Points of the scan, evenly chosen, that the alignment is refined on; all of the crop are measured."""
 OUTER_RIGHT, OUTER_LEFT, NOSE_BOTTOM = 0, 3, 4
 """Of the seven."""
 
@@ -97,22 +99,37 @@ def now_errors(
     normals = torch.nn.functional.normalize(
         torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), dim=1
     )
-    last = float("inf")
+    few = points[:: max(1, len(points) // REFINE)]
+
+    def measure(T: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Mean square distance, nearest points and their normals, on the scan's side."""
+        nearest, face, distance = search(apply(torch.linalg.inv(T), few))
+        scale = _scale(T)
+        return float((scale * distance).square().mean()), apply(T, nearest), normals[face] @ (T[:3, :3] / scale).T
+
+    cost, nearest, facing = measure(T)
+    damping = 1e-6
     for _ in range(iterations):
-        scale = float(torch.linalg.det(T[:3, :3])) ** (1 / 3)
-        nearest, face, distance = search(apply(torch.linalg.inv(T), points))
-        cost = scale * float(distance.square().mean().sqrt())
-        if last - cost < 1e-8:
-            break
-        last = cost
-        T = _step(T, points, apply(T, nearest), normals[face] @ (T[:3, :3] / scale).T, with_scale)
-    scale = float(torch.linalg.det(T[:3, :3])) ** (1 / 3)
+        trial = _step(few, nearest, facing, damping, with_scale) @ T
+        new, *rest = measure(trial)
+        if new < cost:
+            gain, T, cost, (nearest, facing), damping = cost - new, trial, new, rest, damping / 10
+            if gain < 1e-4 * cost:
+                break
+        else:
+            damping *= 30
+            if damping > 1e3:
+                break
     distance = search(apply(torch.linalg.inv(T), points))[2]
-    return SurfaceErrors(distances=1e3 * scale * distance, cropped=cropped, T_scan_mesh=T)
+    return SurfaceErrors(distances=1e3 * _scale(T) * distance, cropped=cropped, T_scan_mesh=T)
 
 
-def _step(T: Tensor, points: Tensor, nearest: Tensor, normals: Tensor, with_scale: bool) -> Tensor:
-    """One Gauss-Newton step on the distances along the surface's normals, about the points' middle."""
+def _scale(T: Tensor) -> float:
+    return float(torch.linalg.det(T[:3, :3])) ** (1 / 3)
+
+
+def _step(points: Tensor, nearest: Tensor, normals: Tensor, damping: float, with_scale: bool) -> Tensor:
+    """The move of the surface, [4, 4], that one damped Gauss-Newton step makes on the distances along its normals."""
     middle = nearest.mean(0)
     arm = nearest - middle
     # surface point q moves by w x a + t + s a; the residual n . (p - q) loses n . that
@@ -121,8 +138,11 @@ def _step(T: Tensor, points: Tensor, nearest: Tensor, normals: Tensor, with_scal
         columns.append((arm * normals).sum(1, keepdim=True))
     J = torch.cat(columns, 1)
     residual = ((points - nearest) * normals).sum(1)
-    damping = 1e-9 * torch.diag((J * J).sum(0))
-    x = torch.linalg.solve(J.T @ J + damping, J.T @ residual)
+    H = J.T @ J
+    # angles and scales move points by their distance from the middle
+    unit = torch.full((len(H),), float(arm.square().sum()), dtype=J.dtype)
+    unit[3:6] = len(arm)
+    x = torch.linalg.solve(H + damping * torch.diag(unit), J.T @ residual)
     factor = 1 + x[6] if with_scale else torch.ones_like(x[0])
     A = factor * rotvec_to_matrix(x[:3])
-    return make_transform(A, middle + x[3:6] - A @ middle) @ T
+    return make_transform(A, middle + x[3:6] - A @ middle)
