@@ -83,6 +83,11 @@ def reconstruct(
     if track.model != model.name:
         raise ValueError(f"reconstruct: the track is of model {track.model!r}, and {model.name!r} was given.")
     pictures = take_pictures(capture, track, model, frames, holdout, progress)
+    if not pictures:
+        raise TrackingError(
+            f"None of the {len(track.tracked)} frames shows the head where it was tracked, so there is no texture. "
+            "Check that the footage is the one that was tracked."
+        )
     if refine:
         track = refine_shape(pictures[:: max(1, len(pictures) // SHAPE_FRAMES)], track, model)
     rig = build_rig(model, track.identity, track.offsets)
@@ -121,12 +126,7 @@ def _texture(
     pictures: list[Picture], track: Track, model: LinearModel, rig: Rig, size: int, progress: Progress | None
 ) -> TextureSet:
     observations = _observations(pictures, track, model)
-    if not observations:
-        raise TrackingError(
-            f"None of the {len(track.tracked)} frames shows the head where it was tracked, so there is no texture. "
-            "Check that the footage is the one that was tracked."
-        )
-    chart, coarse = build_chart(rig, size), build_chart(rig, size // COARSE)
+    chart, coarse = build_chart(rig, size), build_chart(rig, min(size, COARSE))
     baked = balanced(bake(observations, rig, chart, coarse, sharp=_merit(observations, track)), rig, coarse)
     if progress:
         progress("texture", 1, 2)
@@ -171,8 +171,6 @@ def take_pictures(
 
 
 def _observations(pictures: list[Picture], track: Track, model: LinearModel) -> list[Observation]:
-    if not pictures:
-        return []
     vertices = posed_vertices(model, track, torch.tensor([p.frame for p in pictures]))
     out = [observe(p, vertices[i], model.faces) for i, p in enumerate(pictures)]
     clarity = [sharpness(o.image) for o in out]

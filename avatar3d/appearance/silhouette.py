@@ -99,7 +99,8 @@ def contour_points(
     cut, certainty = _cut(distance, valid)
     certainty = certainty * _prominence(colour, cut)
     offset = along[cut]
-    found = xy + (offset + 0.5 * step)[:, None] * normal
+    # colours are averaged over three pixels, so that the last strange one lies a pixel outside
+    found = xy + (offset + 0.5 * step - scale)[:, None] * normal
     inner = (cut[:, None] - torch.arange(1, 4)).clamp_min(0)
     inside = colour.square().gather(1, inner[..., None].expand(-1, -1, 3)).mean(1)
     return Contour(

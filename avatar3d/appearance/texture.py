@@ -1,6 +1,6 @@
 """Bakes the skin's albedo: a robust coarse consensus of many frames, and fine detail from the best few per texel.
 
-The coarse level (an eighth of the texture's size) settles light, exposure, outliers and the low frequencies of the
+The coarse level settles light, exposure, outliers and the low frequencies of the
 albedo. Every frame is then brought to that consensus by a smooth gain map, so that fine detail can be taken from
 whichever frames show it best without seams.
 """
@@ -18,7 +18,7 @@ from avatar3d.appearance.observe import Observation, bilinear, sample
 from avatar3d.appearance.regions import faces_in, region, skin_faces
 from avatar3d.types import Rig
 
-COARSE = 8
+COARSE = 128  # side of the coarse level, texels
 SHARPEN = 5.0  # exponent on weights when detail is blended: the best views win, near ties are averaged
 
 
