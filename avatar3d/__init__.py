@@ -14,9 +14,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
-from avatar3d import drive, models, ops, types  # noqa: E402
-from avatar3d.capture import open_capture  # noqa: E402
-from avatar3d.pipeline import (  # noqa: E402
+from avatar3d import drive, models, ops, types
+from avatar3d.capture import open_capture
+from avatar3d.pipeline import (
     contact_sheet,
     demo_clip,
     export,
@@ -26,7 +26,7 @@ from avatar3d.pipeline import (  # noqa: E402
     render,
     track,
 )
-from avatar3d.storage import load, save  # noqa: E402
+from avatar3d.storage import load, save
 
 __all__ = [
     "contact_sheet",
