@@ -60,10 +60,17 @@ class Readings:
         return float(np.median([c.mean() for c in self.sclera])) if len(self.sclera) >= 4 else None
 
 
-def _polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    canvas = Image.new("1", (width, height))
-    ImageDraw.Draw(canvas).polygon([tuple(p - 0.5) for p in points], fill=1)
-    return np.asarray(canvas)
+def _pixels(image: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours `[n, 3]` and positions `[n, 2]` of the pixels within a polygon."""
+    height, width = image.shape[:2]
+    x0, y0 = np.clip(np.floor(points.min(0)), 0, [width, height]).astype(int)
+    x1, y1 = np.clip(np.ceil(points.max(0)), 0, [width, height]).astype(int)
+    if x1 <= x0 or y1 <= y0:
+        return np.zeros((0, 3), np.float32), np.zeros((0, 2))
+    canvas = Image.new("1", (int(x1 - x0), int(y1 - y0)))
+    ImageDraw.Draw(canvas).polygon([tuple(p - 0.5 - (x0, y0)) for p in points], fill=1)
+    rows, columns = np.nonzero(np.asarray(canvas))
+    return image[rows + y0, columns + x0], np.stack([columns + x0, rows + y0], 1) + 0.5
 
 
 def measure_inside(
@@ -88,8 +95,6 @@ def measure_inside(
         image = seen.image.numpy()
         towards = torch.nn.functional.normalize(seen.towards - seen.vertices.mean(0), dim=0)
         level = (g * shade(towards[None], light)[0]).numpy()
-        height, width = image.shape[:2]
-        y, x = np.mgrid[:height, :width] + 0.5
         for centre, lids in EYES:
             c = points[centre]
             r = np.linalg.norm(points[centre + 1 : centre + 5] - c, axis=1).mean()
@@ -97,20 +102,17 @@ def measure_inside(
             opening = np.ptp(lid[:, 1])
             if r < 2.5 or opening < 0.9 * r:
                 continue
-            inside = _polygon(lid + (lid.mean(0) - lid) * 0.12, height, width)
-            d = np.hypot(x - c[0], y - c[1]) / r
-            ring = inside & (d > 0.5) & (d < 0.85)
-            white = inside & (d > 1.25)
-            if ring.sum() >= 8:
-                irises.append(np.median(image[ring], 0) / level)
-            if white.sum() >= 6:
-                pixels = image[white]
-                luma = pixels.mean(1)
-                scleras.append(np.median(pixels[luma >= np.quantile(luma, 0.6)], 0) / level)
+            colours, places = _pixels(image, lid + (lid.mean(0) - lid) * 0.12)
+            d = np.linalg.norm(places - c, axis=1) / r
+            ring, white = colours[(d > 0.5) & (d < 0.85)], colours[d > 1.25]
+            if len(ring) >= 8:
+                irises.append(np.median(ring, 0) / level)
+            if len(white) >= 6:
+                luma = white.mean(1)
+                scleras.append(np.median(white[luma >= np.quantile(luma, 0.6)], 0) / level)
         lips = points[list(INNER_LIPS)]
         if np.ptp(lips[:, 1]) > 6 and np.ptp(lips[:, 1]) > 0.12 * np.ptp(lips[:, 0]):
-            inside = _polygon(lips + (lips.mean(0) - lips) * 0.1, height, width)
-            pixels = image[inside]
+            pixels, _ = _pixels(image, lips + (lips.mean(0) - lips) * 0.1)
             # teeth are bright and nearly grey, lips and tongue are red
             grey = pixels[pixels[:, 1] > 0.62 * pixels[:, 0]]
             if len(grey) > 12 and len(grey) > 0.12 * len(pixels):

@@ -123,8 +123,8 @@ class Observation:
     vertex_depth: Float[Tensor, "v"]
     depths: Float[Tensor, "y x 3"]
     """Depth at every pixel of a (smaller) buffer, and the least and the greatest around it, metres; 1e3 is empty."""
-    backdrop: Float[Tensor, "y x 4"]
-    """Square root of the colour behind the head nearby, and how near its outline is, 0..1."""
+    backdrop: Float[Tensor, "i j 4"]
+    """On a grid of half the buffer's: root of the colour behind the head nearby, and how near its outline is, 0..1."""
     quality: float
     """Weight of the frame as a whole: confidence and sharpness."""
 
@@ -213,7 +213,7 @@ def observe(
         pixels=pixels - torch.tensor([x0, y0]),
         vertex_depth=depth,
         depths=torch.stack([finite[0], nearest, max_pool2d(finite, **window)[0]], -1),
-        backdrop=_backdrop(crop, nearest > 100, max(2, round(OUTLINE * scale * extent))),
+        backdrop=_backdrop(crop, nearest[::2, ::2] > 100, max(1, round(0.5 * OUTLINE * scale * extent))),
         quality=quality,
     )
 
@@ -314,7 +314,10 @@ def sample(
     normal = normalize(at[keep, 4:], dim=1) if normals else None
     colour, weight = bilinear(image, xy), weight[keep]
     # near the outline, what has the colour of the backdrop is the backdrop: the head's shape is never exact
-    back = seen.backdrop.view(-1, 4)[index[keep]]
+    near = torch.div(cell[keep], 2, rounding_mode="floor")
+    rows, columns = seen.backdrop.shape[:2]
+    near = near[:, 1].clamp(0, rows - 1) * columns + near[:, 0].clamp(0, columns - 1)
+    back = seen.backdrop.view(-1, 4)[near]
     same = torch.exp(-(colour.clamp_min(0).sqrt() - back[:, :3]).square().sum(1) / 0.12**2)
     weight = weight * (1 - back[:, 3] * same)
     return Samples(texel=pick[keep], colour=colour, weight=weight, normal=normal)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 import avatar3d
 from avatar3d.appearance.chart import build_chart
@@ -24,6 +25,7 @@ from avatar3d.appearance.observe import (
 from avatar3d.appearance.shape import refine_shape
 from avatar3d.appearance.texture import COARSE, bake
 from avatar3d.errors import TrackingError
+from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.models.convert import track_in_arkit
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.motion import track_to_motion
@@ -89,7 +91,7 @@ def reconstruct(
             "Check that the footage is the one that was tracked."
         )
     if refine:
-        track = refine_shape(pictures[:: max(1, len(pictures) // SHAPE_FRAMES)], track, model)
+        track = refine_shape(_spread(pictures, SHAPE_FRAMES), track, model)
     rig = build_rig(model, track.identity, track.offsets)
     texture = _texture(pictures, track, model, rig, texture_size, progress)
     places = frame_places(capture, len(track.tracked))
@@ -189,7 +191,22 @@ def _merit(observations: list[Observation], track: Track) -> list[float]:
     residual = track.residual[rows] / track.residual[rows].nanmedian().clamp_min(1e-6)
     merit = torch.tensor([o.quality for o in observations]) * torch.exp(-0.25 * effort)
     merit = merit / (0.5 + residual.nan_to_num(2.0))
-    return [float(m) for m in merit / merit.max()]
+    # the best, but from all sides that were seen
+    R = rotvec_to_matrix(track.rotation[rows].float())
+    side = torch.stack([normalize(o.towards - o.vertices.mean(0), dim=0) for o in observations])
+    side = (side[:, None] @ R)[:, 0]
+    apart = torch.ones(len(rows))
+    chosen: list[int] = []
+    while len(chosen) < min(DETAIL_FRAMES, len(rows)):
+        best = int((merit * (0.2 + apart)).index_fill(0, torch.tensor(chosen, dtype=torch.long), -1.0).argmax())
+        chosen.append(best)
+        apart = torch.minimum(apart, (side - side[best]).norm(dim=1) / 0.3)
+    return [float(m) if i in chosen else 0.0 for i, m in enumerate(merit / merit.max())]
+
+
+def _spread(pictures: list[Picture], count: int) -> list[Picture]:
+    """At most `count` of them, evenly."""
+    return [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, count).round().astype(int))]
 
 
 def _exposures(rows: list[int], gain: Tensor, count: int) -> Tensor:
