@@ -72,10 +72,10 @@ def mirrored_uv(
     """
     faces, uv_faces = rig.faces.long(), rig.uv_faces.long()
     if mirror is None:
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
         points = rig.neutral.double().numpy()
-        mirror = torch.from_numpy(cKDTree(points).query(points * [-1.0, 1.0, 1.0])[1])
+        mirror = torch.from_numpy(KDTree(points).query(points * [-1.0, 1.0, 1.0])[1])
     mirror = mirror.long()
     count = len(rig.neutral)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from avatar3d.typing import typed
@@ -36,7 +36,7 @@ class MeshSearch:
         self._groups = []
         for value in np.unique(octave):
             index = np.nonzero(octave == value)[0]
-            self._groups.append((index, cKDTree(centroids[index]), float(reach[index].max())))
+            self._groups.append((index, KDTree(centroids[index]), float(reach[index].max())))
 
     @typed
     def __call__(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.interpolate import RBFInterpolator
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from avatar3d.geometry.surface import edges as mesh_edges
@@ -152,7 +152,7 @@ def _nearest(
         pick, want = side == low, model_lower == low
         if not pick.any() or not want.any():
             continue
-        tree = cKDTree(torch.cat([samples[pick], lift * normals[pick]], 1).numpy())
+        tree = KDTree(torch.cat([samples[pick], lift * normals[pick]], 1).numpy())
         query = torch.cat([model.template[want], lift * target_normals[want]], 1).numpy()
         index = torch.from_numpy(tree.query(query)[1])
         out_face[want], out_bary[want] = owner[pick][index], bary[pick][index]
