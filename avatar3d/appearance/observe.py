@@ -272,6 +272,7 @@ def sample(
     power: float = 2.0,
     prefilter: int = 1,
     normals: bool = False,
+    doubtful: Tensor | None = None,
 ) -> Samples:
     """Looks up every wanted texel that the frame shows.
 
@@ -283,6 +284,8 @@ def sample(
         power: Exponent of the cosine between normal and view.
         prefilter: Average this many pixels squared first, where texels are coarser than pixels.
         normals: Give normals too.
+        doubtful: Mask of faces `[f]` that keep a tenth of their weight where they have the backdrop's colour: dark
+            hair before a dark wall.
     """
     pick = chart.of_faces(seen.front & wanted)
     cosines = (seen.normals * normalize(seen.towards - seen.vertices, dim=1)).sum(1)
@@ -319,6 +322,8 @@ def sample(
     near = near[:, 1].clamp(0, rows - 1) * columns + near[:, 0].clamp(0, columns - 1)
     back = seen.backdrop.view(-1, 4)[near]
     same = torch.exp(-(colour.clamp_min(0).sqrt() - back[:, :3]).square().sum(1) / 0.12**2)
+    if doubtful is not None:
+        same = torch.where(doubtful[chart.face.long()[pick[keep]]], 0.9 * same, same)
     weight = weight * (1 - back[:, 3] * same)
     return Samples(texel=pick[keep], colour=colour, weight=weight, normal=normal)
 

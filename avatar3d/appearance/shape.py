@@ -30,6 +30,7 @@ HELD = 0.25e-3  # metres: how far landmarks may move across the line of sight
 HELD_DEPTH = 1.5e-3  # and along it
 SURE = 0.02  # residual of a landmark's embedding, of the inter-ocular distance, up to which it holds fully
 LARGEST = 0.024  # metres, of the free-form residual
+HAIR = 0.88  # of a hairstyle's outline is given to the head: its tips are thin
 INWARD = 0.012  # metres: a scalp that seems this much smaller is a hairline
 
 
@@ -98,8 +99,12 @@ def _observe(pictures: list[Picture], track: Track, model: LinearModel, rig: Rig
         distance = ((c.observed - c.drawn) * c.normal).sum(1) * z / picture.camera.focal
         across = torch.cat([c.normal, torch.zeros(len(c.normal), 1)], 1)
         direction = across @ T[:3, :3] @ R[i]
-        certainty = c.confidence * _plausible(c.inside, hair[c.face], _tone(picture, vertices[i], faces, face_vertices))
-        certainty = torch.where(hair[c.face] & (distance < -INWARD), 0.0, certainty)
+        tone = _tone(picture, vertices[i], faces, face_vertices)
+        certainty = c.confidence * _plausible(c.inside, hair[c.face], tone)
+        # from skin to something dark is a hairline, not the end of the head, unless the wall is as dark
+        hairline = likely_skin(c.inside, tone) & (c.outside.mean(1) < 0.4 * c.inside.mean(1)) & (distance < INWARD)
+        certainty = torch.where(hair[c.face] & (hairline | (distance < -INWARD)), 0.0, certainty)
+        distance = torch.where(hair[c.face] & (distance > 0), HAIR * distance, distance)
         # a torso does not turn with the head, and the rim of the neck is no outline
         facing = T[2, :3] @ R[i][:, 2]
         steady = float(facing) < -0.96

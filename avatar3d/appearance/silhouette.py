@@ -44,6 +44,8 @@ class Contour:
     """0..1; 0 where no edge was found."""
     inside: Float[Tensor, "n 3"]
     """Linear colour just inside the edge."""
+    outside: Float[Tensor, "n 3"]
+    """Linear colour just outside."""
 
 
 @typed
@@ -101,8 +103,10 @@ def contour_points(
     offset = along[cut]
     # colours are averaged over three pixels, so that the last strange one lies a pixel outside
     found = xy + (offset + 0.5 * step - scale)[:, None] * normal
-    inner = (cut[:, None] - torch.arange(1, 4)).clamp_min(0)
-    inside = colour.square().gather(1, inner[..., None].expand(-1, -1, 3)).mean(1)
+    step_in, step_out = (cut[:, None] - torch.arange(1, 4)).clamp_min(0), cut[:, None] + torch.arange(2, 5)
+    inside, outside = (
+        colour.square().gather(1, steps[..., None].expand(-1, -1, 3)).mean(1) for steps in (step_in, step_out)
+    )
     return Contour(
         face=raster.triangle[0, rows, columns].long(),
         weights=raster.barycentrics[0, rows, columns],
@@ -111,6 +115,7 @@ def contour_points(
         normal=normal,
         confidence=certainty,
         inside=inside,
+        outside=outside,
     )
 
 
@@ -118,6 +123,7 @@ def _nothing() -> Contour:
     return Contour(
         face=torch.zeros(0, dtype=torch.long), weights=torch.zeros(0, 3), drawn=torch.zeros(0, 2),
         observed=torch.zeros(0, 2), normal=torch.zeros(0, 2), confidence=torch.zeros(0), inside=torch.zeros(0, 3),
+        outside=torch.zeros(0, 3),
     )  # fmt: skip
 
 

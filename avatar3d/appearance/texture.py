@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d, pad
 from avatar3d.appearance.chart import Chart
 from avatar3d.appearance.light import FLOOR, Lighting, estimate_light
 from avatar3d.appearance.observe import Observation, bilinear, sample
-from avatar3d.appearance.regions import faces_in, region, skin_faces
+from avatar3d.appearance.regions import faces_in, hairy, region, skin_faces
 from avatar3d.types import Rig
 
 COARSE = 128  # side of the coarse level, texels
@@ -91,12 +91,12 @@ def bake(
         coarse: Coarse texels of the same layout.
         sharp: For each frame, its merit for fine detail (0: none is taken from it).
     """
-    faces, wanted = rig.faces.long(), skin_faces(rig)
+    faces, wanted, hair = rig.faces.long(), skin_faces(rig), faces_in(rig, hairy(rig))
     n, f = coarse.count, len(observations)
     colour, normal, weight = torch.zeros(f, n, 3), torch.zeros(f, n, 3), torch.zeros(f, n)
     for i, seen in enumerate(observations):
         prefilter = texel_pixels(seen, coarse, rig)
-        s = sample(seen, coarse, faces, wanted, power=2.0, prefilter=prefilter, normals=True)
+        s = sample(seen, coarse, faces, wanted, power=2.0, prefilter=prefilter, normals=True, doubtful=hair)
         colour[i, s.texel], normal[i, s.texel], weight[i, s.texel] = s.colour, s.normal, s.weight
     skin = faces_in(rig, region(rig, "face", "ear") & ~region(rig, "lip", "scalp", "eyelid"))
     if not skin.any():
@@ -117,7 +117,7 @@ def bake(
         maps = smooth_fill(coarse.image(ratio), coarse.image(w), 1.5)
         trusted = smooth_fill(coarse.image(lighting.trust[i])[..., None], coarse.image(weight[i]), 0.8)
         local = torch.cat([maps, trusted, consensus], -1)
-        s = sample(seen, chart, faces, wanted, power=1.5)
+        s = sample(seen, chart, faces, wanted, power=1.5, doubtful=hair)
         local = bilinear(local, at[s.texel])
         value = s.colour.clamp_min(FLOOR).log() + local[:, :3]
         # hues differ less over a texel than between skin and what covers it
