@@ -7,9 +7,10 @@ from torch import Tensor
 from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.geometry.transform import posed_rest_transforms
 from avatar3d.models.convert import arkit_shapes
+from avatar3d.models.lids import close_lids
 from avatar3d.models.linear import LinearModel
 from avatar3d.ops import skin
-from avatar3d.types import ARKIT_NAMES, Rig
+from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES, Rig
 from avatar3d.typing import Backend, typed
 
 
@@ -39,6 +40,9 @@ def build_rig(
     if shapes is None:
         shapes = arkit_shapes(model)
     shapes = shapes.to(neutral) * model.scale(identity[None])[0]
+    for side in ("Left", "Right"):
+        blink = ARKIT_INDEX[f"eyeBlink{side}"]
+        shapes[blink] = close_lids(neutral, shapes[blink], model.regions, side.lower())
     landmarks = model.landmarks.get("mediapipe478")
     return Rig(
         neutral=neutral,
