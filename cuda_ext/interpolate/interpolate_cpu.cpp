@@ -37,16 +37,30 @@ void interpolate_backward(const InterpolateArgs<T>& a, const InterpolateGrads<T>
         const int64_t images = a.shared ? 1 : a.b, height = a.shared ? a.b * a.height : a.height;
         const int64_t channels = C ? C : a.c;
         scatter_bands(images, height, a.u * a.c, threads, g.grad_attributes, [&](int64_t image, int64_t y0, int64_t y1, T* sums) {
+            T run[3][C ? C : 1] = {};  // what a run of pixels that see one triangle adds to its corners
+            int32_t id = -1;
+            const auto flush = [&] {
+                if (C == 0 || id < 0) return;
+                for (int k = 0; k < 3; ++k)
+                    for (int64_t c = 0; c < C; ++c) {
+                        sums[a.corners[int64_t(id) * 3 + k] * channels + c] += run[k][c];
+                        run[k][c] = T(0);
+                    }
+            };
             for (int64_t i = (image * height + y0) * a.width; i < (image * height + y1) * a.width; ++i) {
-                if (a.triangle[i] < 0) continue;
-                const int32_t* corners = a.corners + int64_t(a.triangle[i]) * 3;
+                if (a.triangle[i] != id) {
+                    flush();
+                    id = a.triangle[i];
+                }
+                if (id < 0) continue;
                 const T* go = g.grad_out + i * channels;
                 for (int k = 0; k < 3; ++k) {
                     const T b = a.barycentrics[i * 3 + k];
-                    T* sum = sums + corners[k] * channels;
+                    T* sum = C ? run[k] : sums + a.corners[int64_t(id) * 3 + k] * channels;
                     for (int64_t c = 0; c < channels; ++c) sum[c] += b * go[c];
                 }
             }
+            flush();
         });
     });
 }

@@ -117,9 +117,10 @@ __global__ void backward_kernel(RasterArgs<T> a, RasterGrads<T> g) {
     const int64_t image = i / (int64_t(a.width) * a.height);
     const int32_t* face = a.faces + int64_t(g.triangle[i]) * 3;
     const T* b = g.barycentrics + i * 3;
+    TriangleEdges edges;
+    if (!triangle_edges(a.points + image * a.v * 3, face, edges)) return;
     T G[3];
-    if (!pixel_gradient(a.points + image * a.v * 3, face, b, g.depth[i], g.grad_barycentrics + i * 3, g.grad_depth[i], G))
-        return;
+    pixel_gradient(edges, b, g.depth[i], g.grad_barycentrics + i * 3, g.grad_depth[i], G);
     for (int k = 0; k < 3; ++k)
         for (int c = 0; c < 3; ++c) atomicAdd(g.grad_points + (image * a.v + face[k]) * 3 + c, b[k] * G[c]);
 }

@@ -192,16 +192,13 @@ AVATAR3D_HD PixelBox triangle_box(const T* points, const int32_t* face, T near, 
 //   db = b (h . y) - M^-1 y,  d(depth) = depth (h . y),  y = sum_k b_k dq_k,  h = sum_i n_i / det,  M^-1 = [n_i] / det
 // so the cotangent of q_k is b_k G with G = sum_i n_i (g . b + g_depth depth - g_i) / det.
 template <typename T>
-AVATAR3D_HD bool pixel_gradient(const T* points, const int32_t* face, const T* b, T depth, const T* g, T g_depth, T* G) {
-    TriangleEdges s;
-    if (!triangle_edges(points, face, s)) return false;
+AVATAR3D_HD void pixel_gradient(const TriangleEdges& s, const T* b, T depth, const T* g, T g_depth, T* G) {
     const double common = double(g[0]) * b[0] + double(g[1]) * b[1] + double(g[2]) * b[2] + double(g_depth) * depth;
     for (int c = 0; c < 3; ++c) {
         double sum = 0;
         for (int i = 0; i < 3; ++i) sum += s.n[i][c] * (common - double(g[i]));
         G[c] = T(sum / s.det);
     }
-    return true;
 }
 
 AVATAR3D_DECLARE_CPU(template <typename T> void rasterize_forward(const RasterArgs<T>& args, int threads);

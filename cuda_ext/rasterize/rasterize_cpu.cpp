@@ -30,11 +30,13 @@ struct Bins {
 // Where the vertices of one image fall, in pixels; NaN where triangle_box has to look closer.
 template <typename T>
 void project(const RasterArgs<T>& a, const T* points, int64_t begin, int64_t end, float* x, float* y) {
+    const T limit = T(kRasterLimit);
     for (int64_t i = begin; i < end; ++i) {
-        const T z = points[i * 3 + 2];
-        const float inverse = z >= a.near && z < T(kRasterLimit) ? float(T(1) / z) : std::numeric_limits<float>::quiet_NaN();
-        x[i] = float(points[i * 3]) * inverse;
-        y[i] = float(points[i * 3 + 1]) * inverse;
+        const T px = points[i * 3], py = points[i * 3 + 1], z = points[i * 3 + 2];
+        const bool plain = (z >= a.near) & (z < limit) & (std::abs(px) < limit) & (std::abs(py) < limit);
+        const float inverse = plain ? float(T(1) / z) : std::numeric_limits<float>::quiet_NaN();
+        x[i] = float(px) * inverse;
+        y[i] = float(py) * inverse;
     }
 }
 
@@ -409,17 +411,33 @@ template <typename T>
 void rasterize_backward(const RasterArgs<T>& a, const RasterGrads<T>& g, int threads) {
     scatter_bands(a.b, a.height, a.v * 3, threads, g.grad_points, [&](int64_t image, int64_t y0, int64_t y1, T* sums) {
         const T* points = a.points + image * a.v * 3;
-        for (int64_t i = (image * a.height + y0) * a.width; i < (image * a.height + y1) * a.width; ++i) {
-            if (g.triangle[i] < 0) continue;
-            const int32_t* face = a.faces + int64_t(g.triangle[i]) * 3;
-            const T* b = g.barycentrics + i * 3;
-            const T* gb = g.grad_barycentrics + i * 3;
-            if (gb[0] == T(0) && gb[1] == T(0) && gb[2] == T(0) && g.grad_depth[i] == T(0)) continue;
-            T G[3];
-            if (!pixel_gradient(points, face, b, g.depth[i], gb, g.grad_depth[i], G)) continue;
+        // Neighbouring pixels mostly see one triangle: its edges are computed, and its corners added to, once a run.
+        int32_t id = -1;
+        bool usable = false;
+        TriangleEdges edges;
+        T run[3][3] = {};
+        const auto flush = [&] {
+            if (id < 0) return;
             for (int k = 0; k < 3; ++k)
-                for (int c = 0; c < 3; ++c) sums[int64_t(face[k]) * 3 + c] += b[k] * G[c];
+                for (int c = 0; c < 3; ++c) {
+                    sums[int64_t(a.faces[int64_t(id) * 3 + k]) * 3 + c] += run[k][c];
+                    run[k][c] = T(0);
+                }
+        };
+        for (int64_t i = (image * a.height + y0) * a.width; i < (image * a.height + y1) * a.width; ++i) {
+            if (g.triangle[i] != id) {
+                flush();
+                id = g.triangle[i];
+                usable = id >= 0 && triangle_edges(points, a.faces + int64_t(id) * 3, edges);
+            }
+            if (!usable) continue;
+            const T* b = g.barycentrics + i * 3;
+            T G[3];
+            pixel_gradient(edges, b, g.depth[i], g.grad_barycentrics + i * 3, g.grad_depth[i], G);
+            for (int k = 0; k < 3; ++k)
+                for (int c = 0; c < 3; ++c) run[k][c] += b[k] * G[c];
         }
+        flush();
     });
 }
 

@@ -110,15 +110,16 @@ def test_known_plane(device):
     assert not (raster.triangle[0][(rays[..., 1] <= 0) | (hit[..., 2] < 1)] >= 0).any()
 
 
-def test_bad_triangles_are_left_out_and_the_rest_is_drawn(device):
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_bad_triangles_are_left_out_and_the_rest_is_drawn(device, backend):
     nan, inf = float("nan"), float("inf")
     good = [[-1.0, -1, 3], [1, -1, 3], [0, 1, 3]]
-    bad = [[nan, 0, 2], [0, inf, 2], [0, 0, -1], [1, 1, -2], [-1, 1, -1], [0.5, 0.5, 2]]
+    bad = [[nan, 0, 2], [0, inf, 2], [0, 0, -1], [1, 1, -2], [-1, 1, -1], [0.5, 0.5, 2], [1e20, 0, 1], [0, -1, inf]]
     points = torch.tensor(good + bad, device=device)[None]
-    faces = [[0, 1, 2], [0, 1, 3], [0, 4, 2], [5, 6, 7], [8, 8, 0], [8, 8, 8], [0, 1, 1]]
+    faces = [[0, 1, 2], [0, 1, 3], [0, 4, 2], [5, 6, 7], [8, 8, 0], [8, 8, 8], [0, 1, 1], [0, 2, 9], [0, 2, 10]]
     faces = torch.tensor(faces, dtype=torch.int32, device=device)
     K = intrinsics(1, 40, 40).float().to(device)
-    raster = ops.rasterize(points, faces, K, 40, 40)
+    raster = ops.rasterize(points, faces, K, 40, 40, backend=backend)
     alone = ops.rasterize(points, faces[:1], K, 40, 40)
     assert torch.equal(raster.triangle, alone.triangle) and int((raster.triangle == 0).sum()) > 50
     for value in raster[1:]:

@@ -1,4 +1,4 @@
-"""Rasterisation in plain torch: every pixel against every triangle."""
+"""Rasterisation in plain torch: tile by tile, every pixel against every triangle whose box reaches the tile."""
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ def rasterize_pixels(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `ops.rasterize`; `pixels` are homogeneous: K p = (x z, y z, z).
 
-    Time and memory grow with pixels times triangles.
+    Slow: seconds for what the kernels do in milliseconds.
     """
     if faces.numel() and not (0 <= int(faces.min()) and int(faces.max()) < pixels.shape[1]):
         raise ValueError("rasterize: faces name a vertex that does not exist.")
@@ -43,31 +43,54 @@ def _evaluate(n: Tensor, x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _visible(q: Tensor, faces: Tensor, width: int, height: int, near: float, cull: bool) -> Tensor:
-    dtype, device = q.dtype, q.device
-    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-    best = torch.zeros(height, width, dtype=dtype, device=device)
-    rank = torch.zeros(height, width, dtype=torch.int64, device=device)
+    triangle = torch.full((height, width), -1, dtype=torch.int32, device=q.device)
     if not len(faces):
-        return torch.full_like(rank, -1, dtype=torch.int32)
-    ids = torch.arange(len(faces), device=device)
-    for some in ids.split(max(1, 2**22 // (height * width))):
-        n, det, sign = _edges(q, faces[some])
-        usable = (q[faces[some].long()].abs() < 1e15).all(-1).all(-1) & (det > 0)
-        if cull:
-            usable &= sign < 0
-        E = _evaluate(n[:, None, None], x, y, dtype)  # [some, h, w, 3]
-        closed = (n[..., 0] > 0) | ((n[..., 0] == 0) & (n[..., 1] > 0))
-        inside = ((E > 0) | ((E == 0) & closed[:, None, None])).all(-1) & usable[:, None, None]
-        parts = E * (1 / det).to(dtype)[:, None, None, None]
+        return triangle
+    n, det, sign = _edges(q, faces)
+    corners = q[faces.long()]
+    usable = (corners.abs() < 1e15).all(-1).all(-1) & (det > 0)
+    if cull:
+        usable &= sign < 0
+    lower, upper = _boxes(corners, near)
+    for y0 in range(0, height, TILE):
+        for x0 in range(0, width, TILE):
+            tile = triangle[y0 : y0 + TILE, x0 : x0 + TILE]
+            here = usable & (upper[:, 0] >= x0) & (upper[:, 1] >= y0)
+            here &= (lower[:, 0] <= x0 + tile.shape[1]) & (lower[:, 1] <= y0 + tile.shape[0])
+            ids = here.nonzero()[:, 0]
+            if len(ids):
+                tile.copy_(_visible_in_tile(n[ids], det[ids], sign[ids], ids, x0, y0, tile.shape, q.dtype, near))
+    return triangle
+
+
+def _boxes(corners: Tensor, near: float) -> tuple[Tensor, Tensor]:
+    """Bounds in pixels, a pixel too large; everywhere for triangles that are not wholly in front."""
+    in_front = (corners[..., 2] >= near).all(-1)[:, None]
+    xy = corners[..., :2] / corners[..., 2:].clamp_min(near)
+    lower, upper = xy.amin(1) - 1, xy.amax(1) + 1
+    return torch.where(in_front, lower, -torch.inf), torch.where(in_front, upper, torch.inf)
+
+
+def _visible_in_tile(n, det, sign, ids, x0: int, y0: int, shape, dtype, near: float) -> Tensor:
+    """Which of some triangles the pixels of one tile see."""
+    ys, xs = (torch.arange(size, device=n.device) + start for size, start in zip(shape, (y0, x0), strict=True))
+    y, x = torch.meshgrid(ys, xs, indexing="ij")
+    best = torch.zeros(shape, dtype=dtype, device=n.device)
+    rank = torch.zeros(shape, dtype=torch.int64, device=n.device)
+    behind = 2**31  # of equals the one that faces the camera wins, then the lower index
+    for some in torch.arange(len(ids), device=n.device).split(512):
+        E = _evaluate(n[some][:, None, None], x, y, dtype)  # [some, h, w, 3]
+        closed = (n[some][..., 0] > 0) | ((n[some][..., 0] == 0) & (n[some][..., 1] > 0))
+        inside = ((E > 0) | ((E == 0) & closed[:, None, None])).all(-1)
+        parts = E * (1 / det[some]).to(dtype)[:, None, None, None]
         inverse = (parts[..., 0] + parts[..., 1]) + parts[..., 2]
         inverse = torch.where(inside & (inverse > 0) & (inverse <= 1 / near), inverse, 0)
         nearest = inverse.amax(0)
-        # Of equals the one that faces the camera wins, then the lower index.
-        ranks = torch.where((sign > 0)[:, None, None], some[:, None, None] + len(faces), some[:, None, None])
-        lowest = torch.where(inverse == nearest, ranks, 2 * len(faces)).amin(0)
+        ranks = torch.where(sign[some] > 0, ids[some] + behind, ids[some])[:, None, None]
+        lowest = torch.where(inverse == nearest, ranks, 2 * behind).amin(0)
         closer = (nearest > best) | ((nearest == best) & (nearest > 0) & (lowest < rank))
         best, rank = torch.where(closer, nearest, best), torch.where(closer, lowest, rank)
-    return torch.where(best > 0, rank % len(faces), -1).int()
+    return torch.where(best > 0, rank % behind, -1).int()
 
 
 def _resolve(pixels: Tensor, faces: Tensor, triangle: Tensor) -> tuple[Tensor, Tensor]:
