@@ -30,7 +30,7 @@ from avatar3d.track.footage import find_face
 from avatar3d.track.frames import Chain, fit_independently, smooth_window
 from avatar3d.track.joint import fit_jointly
 from avatar3d.track.keyframes import choose_keyframes
-from avatar3d.track.observe import Observations, State, intrinsics
+from avatar3d.track.observe import Observations, State, intrinsics, project
 from avatar3d.track.pose import initial_pose
 from avatar3d.track.problem import Problem, make_problem
 from avatar3d.types.landmarks import IBUG68_FROM_MEDIAPIPE, LEFT_EYE_OUTER, RIGHT_EYE_OUTER
@@ -48,15 +48,13 @@ def measure(device: torch.device) -> Iterator[Result]:
     torch.set_num_threads(1)
     try:
         model = models.load("head")
-        synthetic = synthetic_detections(model)
-        yield from _solvers(synthetic, model)
         surrey, why = load_surrey()
         if surrey is None:
             say(f"bench track: no peer: {why}")
-        yield _whole("synthetic", synthetic, model, surrey)
+        yield from _clip("synthetic", synthetic_detections(model), model, surrey)
         path = next((p for p in map(test_data, CLIPS) if p is not None), None) or demo_clip()
         found = find_face(capture.open_capture(path), face=None, new_shot=None, progress=None)
-        yield _whole(path.stem, _first(found.detections, FRAMES), model, surrey)
+        yield from _clip(path.stem, _first(found.detections, FRAMES), model, surrey)
     finally:
         torch.set_num_threads(threads)
 
@@ -93,36 +91,80 @@ def _start(problem: Problem, obs: Observations, identity: Tensor, focal: Tensor)
     return replace(state, R=T[:, :3, :3], t=T[:, :3, 3])
 
 
-def _solvers(detections: Detections, model: LinearModel) -> Iterator[Result]:
-    """Keyframes jointly, then every frame by itself, from nothing and from the frame before."""
+def _clip(name: str, detections: Detections, model: LinearModel, surrey: Surrey | None) -> Iterator[Result]:
+    """Keyframes jointly; every frame by itself, from nothing and from the frame before; smoothing; and the whole."""
     config = TrackConfig(keyframes=KEYFRAMES)
     problem = make_problem(model, config)
     obs = observations(detections, minimum=0.5)
+    peer = Peer(detections, surrey)
     prior = focal_prior(detections.lenses, given=None, sigma=config.focal_sigma, hint_sigma=config.hint_sigma)
     identity = torch.zeros(len(model.identity_basis), dtype=torch.float64)
     start = _start(problem, obs, identity, prior[:, 0].exp())
     keys = choose_keyframes(problem, obs, start, torch.arange(obs.frames), KEYFRAMES)
     few, first = obs.at(keys), start.at(keys)
     joint = fit_jointly(problem, few, first, prior, config).state
-    whole_ms = _median({"ours": lambda: fit_jointly(problem, few, first, prior, config)})["ours"]
-    yield Result(bench="track", pass_="forward", case=f"joint {KEYFRAMES} keyframes, identity and focal length",
-                 threads=1, ours_ms=whole_ms)  # fmt: skip
+    ms = _median({"ours": lambda: fit_jointly(problem, few, first, prior, config)})["ours"]
+    case = f"joint identity and focal length, {len(keys)} keyframes of {name}"
+    yield Result(bench="track", pass_="forward", case=case, threads=1, ours_ms=ms)
+
     cold = _start(problem, obs, joint.identity, joint.focal)
     done = fit_independently(problem, obs, cold, config, 3 * config.iterations)
     before = done.at((torch.arange(obs.frames) - 1).clamp_min(0))
-    fresh = torch.zeros(obs.frames, dtype=torch.bool)
-    chain = Chain(usable=~fresh, linked=torch.arange(obs.frames) > 0, sigma=_usual_bend(problem, config))
-    for name, begin, steps in (("independent", cold, 3 * config.iterations), ("warm", before, config.iterations)):
+    for way, begin, steps in (("independent", cold, 3 * config.iterations), ("warm", before, config.iterations)):
 
         def solve(begin: State = begin, steps: int = steps) -> State:
             return fit_independently(problem, obs, begin, config, steps)
 
-        ms = _median({"ours": solve})["ours"] / obs.frames
-        yield Result(bench="track", pass_="forward", case=f"{name}, {obs.frames} frames", threads=1, ours_ms=ms,
-                     extra={"frames_per_s_per_core": 1e3 / ms})  # fmt: skip
-    ms = _median({"ours": lambda: smooth_window(problem, obs, done, chain, fresh, config)})["ours"] / obs.frames
-    yield Result(bench="track", pass_="forward", case=f"smoothing, {obs.frames} frames", threads=1, ours_ms=ms,
-                 extra={"frames_per_s_per_core": 1e3 / ms})  # fmt: skip
+        yield peer.result(way, name, solve, project(problem, obs, solve()))
+
+    nothing = torch.zeros(obs.frames, dtype=torch.bool)
+    chain = Chain(usable=~nothing, linked=torch.arange(obs.frames) > 0, sigma=_usual_bend(problem, config))
+    ms = _median({"ours": lambda: smooth_window(problem, obs, done, chain, nothing, config)})["ours"] / obs.frames
+    yield Result(bench="track", pass_="forward", case=f"smoothing, {obs.frames} frames of {name}", threads=1,
+                 ours_ms=ms, extra={"frames_per_s_per_core": 1e3 / ms})  # fmt: skip
+    track = track_landmarks(detections, model, config)
+    yield peer.result(
+        "whole", name, lambda: track_landmarks(detections, model, config), project_landmarks(track, model)
+    )
+
+
+class Peer:
+    """eos-py on the frames of a clip, each by itself as it works; ours is measured on the points that it maps."""
+
+    def __init__(self, detections: Detections, surrey: Surrey | None) -> None:
+        """Prepares the peer's input and measures its error, once."""
+        self._surrey, self._lens = surrey, detections.lenses[0]
+        self._index = np.array(IBUG68_FROM_MEDIAPIPE)
+        points = detections.landmarks.double()
+        self._unit = (points[:, RIGHT_EYE_OUTER] - points[:, LEFT_EYE_OUTER]).norm(dim=1).numpy()
+        self._truth = points.numpy()[:, self._index]
+        self._nme: float | None = None
+        if surrey is not None:
+            self._faces = [surrey.landmarks(p) for p in self._truth]
+            size = self._lens.width, self._lens.height
+            theirs = np.stack([surrey.project(fitted, *size) for fitted in self._fit()])
+            self._nme = _nme(theirs, self._truth[:, surrey.points], self._unit)
+
+    def _fit(self) -> list[object]:
+        assert self._surrey is not None
+        return [self._surrey.fit(face, self._lens.width, self._lens.height) for face in self._faces]
+
+    def result(self, way: str, name: str, solve: Callable[[], object], found: Tensor) -> Result:
+        """Ours beside the peer: time per frame in turn, and both errors."""
+        frames = len(self._truth)
+        functions: dict[str, Callable[[], object]] = {"ours": solve}
+        if self._surrey is not None:
+            functions["eos"] = self._fit
+        ms = {key: value / frames for key, value in _median(functions).items()}
+        ours = found.numpy()[:, self._index]
+        points = slice(None) if self._surrey is None else self._surrey.points
+        extra: dict[str, object] = {"frames_per_s_per_core": 1e3 / ms["ours"]}
+        extra["nme"] = _nme(ours[:, points], self._truth[:, points], self._unit)
+        if self._nme is not None:
+            extra["nme_eos"] = self._nme
+        peers = {key: value for key, value in ms.items() if key != "ours"}
+        return Result(bench="track", pass_="forward", case=f"{way}, {frames} frames of {name}", threads=1,
+                      ours_ms=ms["ours"], peers_ms=peers, extra=extra)  # fmt: skip
 
 
 def _usual_bend(problem: Problem, config: TrackConfig) -> Float[Tensor, "n"]:
@@ -133,37 +175,10 @@ def _usual_bend(problem: Problem, config: TrackConfig) -> Float[Tensor, "n"]:
     return sigma
 
 
-def _whole(name: str, detections: Detections, model: LinearModel, surrey: Surrey | None) -> Result:
-    """All of tracking after detection (identity, focal length, every frame, smoothing), beside the peer."""
-    frames = len(detections.landmarks)
-    config = TrackConfig(keyframes=KEYFRAMES)
-    functions: dict[str, Callable[[], object]] = {"ours": lambda: track_landmarks(detections, model, config)}
-    lens = detections.lenses[0]
-    index = list(IBUG68_FROM_MEDIAPIPE)
-    points = detections.landmarks[:, index].double().numpy()
-    if surrey is not None:
-        faces = [surrey.landmarks(p) for p in points]
-        functions["eos"] = lambda: [surrey.fit(face, lens.width, lens.height) for face in faces]
-    ms = _median(functions)
-    eyes = detections.landmarks[:, RIGHT_EYE_OUTER] - detections.landmarks[:, LEFT_EYE_OUTER]
-    unit = eyes.double().norm(dim=1).numpy()
-    ours = project_landmarks(track_landmarks(detections, model, config), model)[:, index].numpy()
-    extra: dict[str, object] = {"frames_per_s_per_core": 1e3 * frames / ms["ours"]}
-    if surrey is None:
-        extra["nme_68"] = _nme(ours, points, unit)
-        return Result(bench="track", pass_="forward", case=f"whole, {frames} frames of {name}", threads=1,
-                      ours_ms=ms["ours"] / frames, extra=extra)  # fmt: skip
-    theirs = np.stack([surrey.project(surrey.fit(face, lens.width, lens.height), lens.width, lens.height)
-                       for face in faces])  # fmt: skip
-    extra["nme"] = _nme(ours[:, surrey.points], points[:, surrey.points], unit)
-    extra["nme_eos"] = _nme(theirs, points[:, surrey.points], unit)
-    return Result(bench="track", pass_="forward", case=f"whole, {frames} frames of {name}", threads=1,
-                  ours_ms=ms["ours"] / frames, peers_ms={"eos": ms["eos"] / frames}, extra=extra)  # fmt: skip
-
-
 def project_landmarks(track: Track, model: LinearModel) -> Float[Tensor, "t 478 2"]:
     """Where a track puts the model's landmarks in its frames, pixels."""
     rest = model.rest_vertices(track.identity.expand(len(track.expression), -1), track.expression)
+    rest = rest if track.offsets is None else rest + track.offsets
     embedding = model.landmarks["mediapipe478"]
     points = points_on_faces(rest, model.faces, embedding.faces, embedding.weights).double()
     cameras = [track.cameras[c] for c in track.camera_of_frame.tolist()]
