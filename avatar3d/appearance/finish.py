@@ -91,7 +91,9 @@ def gate(bake: Bake, rig: Rig, coarse: Chart) -> Float[Tensor, "n"]:
     hue = off[:, 1:].square().sum(1) / 9
     dark, bright = off[:, 0].clamp_max(0) / 5, off[:, 0].clamp_min(0) / 3
     likely = torch.exp(-(hue + dark.square() + bright.square()).square())
-    lids = torch.exp(-(0.36 * hue + (0.5 * dark).square() + bright.square()).square())
+    # an upper lid that is only seen folded shows its crease and lashes, which must not stay on it when it closes
+    lower = torch.exp(-(0.36 * hue + (0.5 * dark).square() + bright.square()).square())
+    upper = torch.exp(-(0.6 * hue + dark.square() + bright.square()).square())
     # highlights, teeth and bright backgrounds; hair and beards may be any darker colour, white hair is on the scalp
     skin = torch.exp(-(0.75 * bright).pow(4))
 
@@ -101,7 +103,8 @@ def gate(bake: Bake, rig: Rig, coarse: Chart) -> Float[Tensor, "n"]:
     hair = hairy(rig)
     factor = torch.where(texels(hair), _like_the_rest(bake, texels(hair), tone), skin)
     factor = torch.where(texels(region(rig, "neck", "ear") & ~hair), likely, factor)
-    factor = torch.where(texels(region(rig, "eyelid", "lacrimal")), lids, factor)
+    factor = torch.where(texels(region(rig, "eyelid", "lacrimal")), lower, factor)
+    factor = torch.where(texels(region(rig, "eyelid_upper")), upper, factor)
     worst = -max_pool2d(-coarse.image(factor, fill=1.0)[None], 3, 1, 1)[0]
     factor = torch.minimum(factor, worst.reshape(-1)[coarse.texel])
     return bake.confidence * torch.where(texels(region(rig, "lips_inner")), 0.0, factor)
