@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ict_cases import ict_with_landmarks
-from truth_cases import detect, detections, pictures, surface_errors
+from truth_cases import detect, detections, neutral, pictures, surface_errors
 
 from avatar3d import models
 from avatar3d.evaluate.synthetic import ClipConfig, make_clip
@@ -23,17 +23,15 @@ def pair(data):
 @pytest.mark.slow
 def test_surface_from_exact_landmarks(pair):
     ict, head = pair
-    distances, average = [], []
+    distances = []
     for seed, person in enumerate(PEOPLE):
         identity = torch.tensor(person)
         clip = make_clip(ict, CONFIG, seed=seed, identity=identity)
         track = track_landmarks(detections(clip, clip.landmarks), head, TrackConfig(focal=clip.camera.focal))
-        distances.append(surface_errors(ict, identity, head, track.identity).distances)
-        average.append(surface_errors(ict, identity, head, torch.zeros_like(track.identity)).distances)
-    # Millimetres, pooled over all as NoW does. Measured: 0.59 to 0.61 while tracker and head model moved; the issue asks
-    # for 0.60. The mean head is at 1.0.
-    assert torch.cat(distances).median() < 0.62
-    assert torch.cat(distances).median() < 0.65 * torch.cat(average).median()
+        distances.append(surface_errors(ict, identity, head, neutral(head, track)).distances)
+    assert torch.cat(distances).median() < 0.60  # millimetres, pooled over all as NoW does; the mean head is at 1.0
+    average = surface_errors(ict, torch.tensor(PEOPLE[2]), head, head.template)
+    assert distances[2].median() < 0.65 * average.distances.median()
 
 
 @pytest.mark.slow
@@ -46,5 +44,5 @@ def test_surface_from_pictures(pair):
         seen = detect(clip, pictures(ict, clip, seed))
         assert seen.seen.float().mean() > 0.95
         track = track_landmarks(seen, models.load("head"), TrackConfig(focal=clip.camera.focal))
-        distances.append(surface_errors(ict, identity, head, track.identity).distances)
+        distances.append(surface_errors(ict, identity, head, neutral(head, track)).distances)
     assert torch.cat(distances).median() < 1.0

@@ -36,5 +36,5 @@ def test_heads_in_pictures(seed):
     assert found.rotation.median() < 3.0, figures
     assert found.depth_by_size.median() < 0.05, figures
     assert found.expression < 0.14, figures
-    assert found.surface.median < 1.3, figures
+    assert found.surface.median < 1.4, figures
     assert torch.isfinite(found.track.translation).all()

@@ -67,9 +67,15 @@ def skin(model: LinearModel) -> Tensor:
     return ~inside
 
 
-def surface_errors(truth: LinearModel, identity: Tensor, model: LinearModel, found: Tensor) -> SurfaceErrors:
+def neutral(model: LinearModel, track: Track) -> Tensor:
+    """The person that a track found."""
+    vertices = model.rest_vertices(track.identity[None])[0]
+    return vertices if track.offsets is None else vertices + track.offsets
+
+
+def surface_errors(truth: LinearModel, identity: Tensor, model: LinearModel, mesh: Tensor) -> SurfaceErrors:
     """NoW distances of a true neutral head from an estimated one."""
-    scan, mesh = truth.rest_vertices(identity[None])[0], model.rest_vertices(found[None])[0]
+    scan = truth.rest_vertices(identity[None])[0]
     on_scan, on_mesh = landmarks_of(truth, scan), landmarks_of(model, mesh)
     seven = list(NOW_LANDMARKS)
     return now_errors(
@@ -87,8 +93,8 @@ def solve(model: LinearModel, clip: SyntheticClip, seen: Detections, *, focal_kn
     """Tracks a clip of the model's own head and measures everything."""
     track = track_landmarks(seen, model, TrackConfig(focal=clip.camera.focal if focal_known else None))
     T = poses(track)
-    neutral = model.rest_vertices(torch.stack([track.identity, clip.identity]))
-    found, true = landmarks_of(model, neutral)
+    mesh = neutral(model, track)
+    found, true = landmarks_of(model, torch.stack([mesh, model.rest_vertices(clip.identity[None])[0]]))
     size = float((found[33] - found[263]).norm() / (true[33] - true[263]).norm())
     depth = apply(T, found[:468].mean(0).double().expand(len(T), 1, 3))[:, 0, 2]
     ok = track.tracked
@@ -99,7 +105,7 @@ def solve(model: LinearModel, clip: SyntheticClip, seen: Detections, *, focal_kn
         depth_by_size=depth_errors(depth[ok] / size, clip.depth[ok]),
         expression=float((track.expression - clip.expression)[ok].abs().mean()),
         activity=float(clip.expression.abs().mean()),
-        surface=surface_errors(model, clip.identity, model, track.identity),
+        surface=surface_errors(model, clip.identity, model, mesh),
         focal_ratio=track.cameras[0].focal / clip.camera.focal,
     )
 
