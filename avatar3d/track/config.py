@@ -15,7 +15,7 @@ class TrackConfig:
     """Steps of that joint fit."""
     iterations: int = 6
     """Steps of the fit of every frame by itself."""
-    smooth_iterations: int = 2
+    smooth_iterations: int = 1
     """Steps of the fit of all frames of a window together; 0 leaves every frame by itself."""
     window: int = 256
     """Frames that are in memory at once."""
@@ -29,9 +29,9 @@ class TrackConfig:
     """Error of the opening between the lips."""
     cauchy: float = 3.0
     """Errors beyond this many sigmas lose their weight."""
-    discount: float = 0.15
+    discount: float = 0.1
     """Factor on all landmarks, whose errors are not independent."""
-    l1: float = 0.6
+    l1: float = 0.4
     """Cost of an expression coefficient at 1, in units of half a squared sigma; draws unused ones to zero."""
     expression_sigma: float = 2.0
     """Gaussian prior on expression coefficients."""
@@ -39,12 +39,18 @@ class TrackConfig:
     """Prior on the logarithm of an unknown focal length about 1.2 times the longer side of the picture."""
     hint_sigma: float = 0.05
     """The same about a focal length that the footage's metadata gives."""
-    smooth_rotation: float = 0.1
+    smooth_rotation: float = 0.06
     """Second difference of rotation between frames that is usual at 30 frames a second, degrees."""
-    smooth_translation: float = 0.7
+    smooth_translation: float = 0.45
     """Second difference of translation, mm."""
-    smooth_expression: float = 0.05
+    smooth_expression: float = 0.035
     """Second difference of expression coefficients."""
+    surface_rounds: int = 1
+    """Times that a free-form residual is found and the keyframes are fitted again; 0 for none."""
+    surface_sigma: float = 2.0
+    """Usual free-form displacement of the surface, mm."""
+    surface_length: float = 12.0
+    """Distance over which it varies, mm."""
     bridge: float = 0.5
     """Gaps up to this many seconds are bridged along the motion on both sides; longer ones on a straight path."""
     outlier: float = 0.035

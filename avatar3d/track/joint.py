@@ -34,7 +34,7 @@ def fit_jointly(
     log_focal: Float[Tensor, "c 2"],
     config: TrackConfig,
     *,
-    neutral: Float[Tensor, "t"] | None = None,
+    around: Float[Tensor, "k"] | None = None,
 ) -> JointFit:
     """Levenberg-Marquardt over expression, pose, identity and focal length.
 
@@ -44,20 +44,21 @@ def fit_jointly(
         start: First guess.
         log_focal: Mean and standard deviation of the prior on every camera's log focal length; 0 where it is known.
         config: Settings.
-        neutral: Factor of every frame on the prior that draws expressions to zero.
+        around: Mean of the prior on the identity; zero if None.
     """
+    around = torch.zeros_like(start.identity) if around is None else around
     free_focal = log_focal[:, 1] > 0
     state, damping = start, 1e-6
-    accepted = _linearise(problem, obs, state, log_focal, config, neutral)
+    accepted = _linearise(problem, obs, state, log_focal, around, config)
     for step in range(config.joint_iterations):
         moving = free_focal & (step >= FOCAL_AFTER)
         proposal = _step(problem, obs, state, accepted, moving, damping)
-        trial = _linearise(problem, obs, proposal, log_focal, config, neutral)
+        trial = _linearise(problem, obs, proposal, log_focal, around, config)
         # weights follow the distance, so the costs of two estimates compare only at the same weights
         if trial.cost <= accepted.cost * (1 + 1e-3) or step < FOCAL_AFTER:
             gain = accepted.cost - trial.cost
             state, accepted, damping = proposal, trial, max(damping / 10, 1e-12)
-            if step > FOCAL_AFTER + 2 and abs(gain) < 1e-4 * trial.cost:
+            if step > FOCAL_AFTER + 1 and abs(gain) < 2e-4 * trial.cost:
                 break
         else:
             damping = min(damping * 20, 1e3)
@@ -78,7 +79,7 @@ class _Linear:
 
 
 def _linearise(
-    problem: Problem, obs: Observations, state: State, log_focal: Tensor, config: TrackConfig, neutral: Tensor | None
+    problem: Problem, obs: Observations, state: State, log_focal: Tensor, around: Tensor, config: TrackConfig
 ) -> _Linear:
     weights = measurement_weights(problem, obs, state, config)
     eq = equations(problem, obs, state, weights, config, shared=True)
@@ -90,24 +91,23 @@ def _linearise(
     g.index_add_(0, obs.frame, eq.g[:, :n])
     C = eq.H.new_zeros(t, n, s)
     C[:, :, cameras:].index_add_(0, obs.frame, eq.H[:, :n, n + 1 :])
-    C.transpose(1, 2).reshape(t, s, n)
     S, gs = eq.H.new_zeros(s, s), eq.g.new_zeros(s)
     S[cameras:, cameras:] = eq.H[:, n + 1 :, n + 1 :].sum(0) + torch.eye(k, dtype=S.dtype)
-    gs[cameras:] = eq.g[:, n + 1 :].sum(0) + state.identity
+    gs[cameras:] = eq.g[:, n + 1 :].sum(0) + state.identity - around
     for c in range(cameras):
         own = obs.camera == c
         C[:, :, c].index_add_(0, obs.frame[own], eq.H[own, :n, n])
         S[c, c] = eq.H[own, n, n].sum()
         S[c, cameras:] = S[cameras:, c] = eq.H[own, n, n + 1 :].sum(0)
         gs[c] = eq.g[own, n].sum()
-    cost = float(eq.cost.sum()) + 0.5 * float(state.identity.square().sum())
+    cost = float(eq.cost.sum()) + 0.5 * float((state.identity - around).square().sum())
     known = log_focal[:, 1] <= 0
     precision = torch.where(known, 0, log_focal[:, 1].clamp_min(1e-6) ** -2)
     away = state.focal.log() - log_focal[:, 0]
     S.diagonal()[:cameras] += precision
     gs[:cameras] += precision * away
     cost += 0.5 * float((precision * away.square()).sum())
-    l1 = problem.l1 * (torch.ones(t, 1, dtype=H.dtype) if neutral is None else neutral[:, None])
+    l1 = problem.l1
     H.diagonal(dim1=1, dim2=2)[:, :e] += problem.ridge
     g[:, :e] += problem.ridge * state.expression + l1
     cost += float((0.5 * problem.ridge * state.expression.square() + l1 * state.expression).sum())

@@ -124,9 +124,8 @@ def make_problem(model: LinearModel, config: TrackConfig) -> Problem:
 def _sigmas(residual: Tensor) -> Tensor:
     """The embedding's own error, relative to the median, times what each part of the face deserves."""
     usable = torch.isfinite(residual)
-    factor = (residual / residual[usable].median()).clamp(0.5, 3)
+    factor = (residual / residual[usable].median()).clamp(0.5, 1.7)
     factor[list(scheme.LIDS + scheme.LIPS_INNER + scheme.IRISES)] *= 0.5
-    factor[list(scheme.OVAL)] *= 1.6
     return torch.where(usable, factor, torch.inf)
 
 

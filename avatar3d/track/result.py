@@ -14,6 +14,7 @@ from avatar3d.track.detections import Detections
 from avatar3d.track.joint import JointFit
 from avatar3d.track.observe import Observations, State
 from avatar3d.track.problem import Problem
+from avatar3d.track.residual import Residual
 from avatar3d.track.smooth import second_differences
 from avatar3d.types.camera import Camera
 from avatar3d.types.track import DroppedFrame, Track
@@ -33,6 +34,7 @@ class Solution:
     dropped: tuple[DroppedFrame, ...]
     joint: JointFit
     determined: bool
+    residual: Residual | None
 
 
 def mean_rotation(R: Float[Tensor, "t 3 3"]) -> Float[Tensor, "3 3"]:
@@ -63,6 +65,7 @@ def make_track(solution: Solution, detections: Detections, config: TrackConfig) 
     return Track(
         model=problem.model.name,
         identity=state.identity.float(),
+        offsets=None if solution.residual is None else solution.residual.offsets.float(),
         expression=state.expression[:, :e].float(),
         rotation=matrix_to_rotvec(T_world_head[:, :3, :3]).float(),
         translation=T_world_head[:, :3, 3].float(),

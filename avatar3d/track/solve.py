@@ -1,7 +1,7 @@
 """Detections to a `Track`: keyframes, joint fit, every frame, outliers, smoothing, bridging, and the world's axes."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +18,7 @@ from avatar3d.track.keyframes import choose_keyframes
 from avatar3d.track.observe import Observations, State
 from avatar3d.track.pose import initial_pose
 from avatar3d.track.problem import Problem, make_problem
+from avatar3d.track.residual import Residual, displaced, is_supported, make_process, solve_residual
 from avatar3d.track.result import Solution, make_track
 from avatar3d.types.track import DroppedFrame, Track
 from avatar3d.typing import typed
@@ -62,7 +63,8 @@ def track_landmarks(
     if not bool(seen.any()):
         raise DetectionError(f"No face in any of {obs.frames} frames.")
     prior = focal_prior(detections.lenses, given=config.focal, sigma=config.focal_sigma, hint_sigma=config.hint_sigma)
-    state, joint = _joint(problem, obs, seen, prior, config, identity)
+    person = _person(problem, obs, seen, prior, config, identity)
+    state, joint, exact = person.state, person.joint, person.exact
     report = progress or (lambda share: None)
     report(0.1)
     links = _links(detections, obs)
@@ -71,7 +73,7 @@ def track_landmarks(
     for start in range(0, len(index), config.window):
         part = index[start : start + config.window]
         gap = torch.cat([torch.tensor([False]), part[1:] - part[:-1] == 1]) & links[part]
-        found.append(fit_sequence(problem, obs.at(part), state.at(part), config, gap))
+        found.append(fit_sequence(exact, obs.at(part), state.at(part), config, gap))
         report(0.1 + 0.5 * (start + len(part)) / len(index))
     alone = replace(
         state,
@@ -79,15 +81,18 @@ def track_landmarks(
         R=torch.cat([s.R for s in found]),
         t=torch.cat([s.t for s in found]),
     )
-    usable, dropped = _judge(problem, obs, seen, scatter(state, index, alone), detections, links, config)
+    usable, dropped = _judge(exact, obs, seen, scatter(state, index, alone), detections, links, config)
     kept = torch.nonzero(usable)[:, 0]
     filled = interpolate(alone.at(torch.searchsorted(index, kept)), kept, torch.arange(obs.frames))
     fps = detections.fps or 30.0
     hangs = links & _near(usable, round(config.bridge * fps))
     chain = Chain(usable=usable, linked=hangs, sigma=_sigma(problem, config, fps))
-    smooth = smooth_all(problem, obs, filled, chain, config, lambda done: report(0.6 + 0.4 * done / obs.frames))
+    smooth = smooth_all(exact, obs, filled, chain, config, lambda done: report(0.6 + 0.4 * done / obs.frames))
     smooth = _bridge(smooth, usable, chain.linked)
+    if person.residual is not None:
+        problem = displaced(problem, person.residual.surface)
     solution = Solution(
+        residual=person.residual,
         problem=problem, obs=obs, state=smooth, alone=filled, usable=usable, linked=chain.linked, dropped=dropped,
         joint=joint, determined=_determined(joint, smooth, kept, prior),
     )  # fmt: skip
@@ -127,17 +132,39 @@ def _first_state(problem: Problem, obs: Observations, seen: Tensor, prior: Tenso
     return state
 
 
-def _joint(
+@dataclass(frozen=True)
+class _Person:
+    """Who is seen, and first poses of all frames."""
+
+    state: State
+    joint: JointFit
+    exact: Problem
+    """The model with this person's landmarks where the detector puts them: what frames are fitted with."""
+    residual: Residual | None
+
+
+def _person(
     problem: Problem, obs: Observations, seen: Tensor, prior: Tensor, config: TrackConfig, identity: Tensor | None
-) -> tuple[State, JointFit]:
-    """Identity and focal length from keyframes, and first poses of all frames with them."""
+) -> _Person:
+    """Identity, focal length and free-form residual from keyframes."""
     k = problem.rows.identity_basis.shape[2]
     start = torch.zeros(k, dtype=torch.float64) if identity is None else identity.double()
     state = _first_state(problem, obs, seen, prior, start)
     keys = choose_keyframes(problem, obs, state, torch.nonzero(seen)[:, 0], config.keyframes)
-    joint = fit_jointly(problem, obs.at(keys), state.at(keys), prior, config)
-    known = torch.stack([joint.state.focal.log(), torch.zeros_like(joint.state.focal)], 1)
-    return _first_state(problem, obs, seen, known, joint.state.identity), joint
+    pictures = obs.at(keys)
+    joint = fit_jointly(problem, pictures, state.at(keys), prior, config)
+    residual, exact = None, problem
+    # what the residual explains must not drain from the identity, which its prior would like
+    first, known = joint.state.identity, torch.stack([joint.state.focal.log(), 0 * joint.state.focal], 1)
+    rounds = config.surface_rounds if is_supported(problem.model) else 0
+    process = make_process(problem, config) if rounds else None
+    for _ in range(rounds):
+        before = torch.zeros_like(problem.rows.points) if residual is None else residual.surface + residual.bias
+        residual = solve_residual(exact, process, pictures, joint.state, before, config)
+        exact = displaced(problem, residual.surface + residual.bias)
+        again = fit_jointly(exact, pictures, joint.state, known, config, around=first)
+        joint = replace(joint, state=again.state)
+    return _Person(_first_state(exact, obs, seen, known, joint.state.identity), joint, exact, residual)
 
 
 def _jumps(obs: Observations, seen: Tensor, links: Tensor) -> Bool[Tensor, "t"]:

@@ -27,10 +27,18 @@ def depth_errors(track, truth, model):
     return (scale * t[:, 2] / truth.t[:, 2] - 1).abs()
 
 
+def wander(track, truth):
+    """Root mean square rotation error about its own mean, degrees: a constant part is a matter of shape."""
+    R, _ = camera_poses(track, truth.origin)
+    away = matrix_to_rotvec(R @ truth.R.mT)
+    return torch.rad2deg((away - away.mean(0)).norm(dim=1)).square().mean().sqrt()
+
+
 def surface_error(track, truth, model):
     """Median distance of corresponding vertices of the face after alignment with scale, mm."""
     face = model.regions["face"]
-    found, true = model.rest_vertices(track.identity[None])[0].double()[face], truth.neutral[face]
+    vertices = model.rest_vertices(track.identity[None])[0].double() + track.offsets
+    found, true = vertices[face], truth.neutral[face]
     T = procrustes(found, true, with_scale=True)
     return 1000 * float((apply(T, found) - true).norm(dim=1).median())
 
@@ -38,9 +46,9 @@ def surface_error(track, truth, model):
 @pytest.mark.parametrize("moving", [False, True])
 def test_known_focal_length(head, moving):
     rotation, depth, expression, surface = [], [], [], []
-    for seed in range(2):
-        truth = make_footage(head, seed=seed, moving=moving)
-        config = TrackConfig(focal=FOCAL, smooth_iterations=2 if moving else 0)
+    for seed in (1, 2, 3):
+        truth = make_footage(head, seed=seed, frames=40, moving=moving)
+        config = TrackConfig(focal=FOCAL, smooth_iterations=1 if moving else 0)
         track = track_landmarks(truth.detections, head, config)
         assert bool(track.tracked.all())
         rotation.append(rotation_errors(track, truth))
@@ -56,14 +64,14 @@ def test_known_focal_length(head, moving):
 def test_unknown_focal_length_is_found_when_the_head_turns(head):
     errors = []
     for seed in range(3):
-        track = track_landmarks(make_footage(head, seed=seed, moving=seed > 0).detections, head)
+        track = track_landmarks(make_footage(head, seed=seed, frames=40, moving=seed > 0).detections, head)
         assert track.focal_determined
         errors.append(abs(track.cameras[0].focal / FOCAL - 1))
     assert sorted(errors)[1] < 0.05
 
 
 def test_unknown_focal_length_is_not_determined_from_a_still_head(head):
-    track = track_landmarks(make_footage(head, seed=1, yaw=2.0, moving=True).detections, head)
+    track = track_landmarks(make_footage(head, seed=1, frames=40, yaw=2.0, moving=True).detections, head)
     assert not track.focal_determined and not track.report["focal"]["determined"]
 
 
@@ -71,10 +79,11 @@ def test_smoothing_removes_jitter_and_no_truth(head):
     """Less jitter, and no larger an error: neither lag nor loss of fast motion."""
     truth = make_footage(head, seed=3, frames=90, yaw=30.0, moving=True, noise=0.01)
     alone, smooth = (
-        track_landmarks(truth.detections, head, TrackConfig(focal=FOCAL, smooth_iterations=n)) for n in (0, 2)
+        track_landmarks(truth.detections, head, TrackConfig(focal=FOCAL, smooth_iterations=n)) for n in (0, 1)
     )
     assert smooth.report["jitter"]["ratio"] < 0.6 < alone.report["jitter"]["ratio"]
-    assert float(rotation_errors(smooth, truth).median()) <= float(rotation_errors(alone, truth).median())
+    assert float(wander(smooth, truth)) < 0.7 * float(wander(alone, truth))
+    assert float(rotation_errors(smooth, truth).median()) < float(rotation_errors(alone, truth).median()) + 0.05
     error = lambda track: float((track.expression - truth.expression).abs().mean())  # noqa: E731
     assert error(smooth) <= error(alone)
 
