@@ -99,13 +99,15 @@ def render_mesh(
     shading_normals = vertex_normals(vertices, faces) if normals is None else normals
     normal_image = torch.nn.functional.normalize(spread(shading_normals, faces), dim=-1)
     uv = None if uvs is None else spread(uvs[None], faces if uv_faces is None else uv_faces)
-    if texture is not None and uv is not None:
+    if texture is not None and uvs is not None and uv is not None:
         level = None
         if mipmaps:
             steps = ops.screen_derivatives(raster, points, faces, K, backend=backend)
             corners = faces if uv_faces is None else uv_faces
-            duv = [ops.interpolate(uvs[None].to(points), corners, triangle, d, backend=backend) for d in steps]
-            level = ops.texture_level(*duv, *texture.shape[1:3])
+            duv_dx, duv_dy = (
+                ops.interpolate(uvs[None].to(points), corners, triangle, step, backend=backend) for step in steps
+            )
+            level = ops.texture_level(duv_dx, duv_dy, texture.shape[1], texture.shape[2])
         albedo = ops.sample_texture(texture.to(points), uv, level, backend=backend)
     elif vertex_colours is not None:
         albedo = spread(vertex_colours, faces)

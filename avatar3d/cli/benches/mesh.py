@@ -9,6 +9,7 @@ from torch import Tensor
 
 from avatar3d import ops
 from avatar3d.cli.bench import Result, median_ms
+from avatar3d.typing import Backend
 
 SIZE = 512
 
@@ -29,19 +30,19 @@ def measure(device: torch.device) -> Iterator[Result]:
     raster = ops.rasterize(points, faces, K, SIZE, SIZE)
     uv = ops.interpolate(uvs, faces, raster.triangle, raster.barycentrics)
 
-    def rasterize(backend="native") -> ops.Raster:
+    def rasterize(backend: Backend = "native") -> ops.Raster:
         return ops.rasterize(points, faces, K, SIZE, SIZE, backend=backend)
 
-    def picture(points=points, colours=colours, backend="native") -> Tensor:
+    def picture(points=points, colours=colours, backend: Backend = "native") -> Tensor:
         seen = ops.rasterize(points, faces, K, SIZE, SIZE, backend=backend)
         image = ops.interpolate(colours, faces, seen.triangle, seen.barycentrics, backend=backend)
         return ops.antialias(image, seen, points, faces, K, neighbours=neighbours, backend=backend)
 
-    def gradients(backend="native") -> tuple[Tensor, ...]:
+    def gradients(backend: Backend = "native") -> tuple[Tensor, ...]:
         wrt = (points.clone().requires_grad_(), colours.clone().requires_grad_())
         return torch.autograd.grad(picture(*wrt, backend=backend).square().sum(), wrt)
 
-    def look_up(backend="native") -> Tensor:
+    def look_up(backend: Backend = "native") -> Tensor:
         return ops.sample_texture(texture, uv, backend=backend)
 
     written = {"rasterize": 5, "rasterize+interpolate+antialias": 11, "sample_texture bilinear": 3}
