@@ -13,6 +13,7 @@ import avatar3d
 from avatar3d.appearance.chart import build_chart
 from avatar3d.appearance.finish import balanced, brightened, finish, lift
 from avatar3d.appearance.inside import measure_inside, settle_tints
+from avatar3d.appearance.layout import in_one_texture
 from avatar3d.appearance.observe import (
     Observation,
     Picture,
@@ -92,7 +93,7 @@ def reconstruct(
         )
     if refine:
         track = refine_shape(_spread(pictures, SHAPE_FRAMES), track, model)
-    rig = build_rig(model, track.identity, track.offsets)
+    rig = in_one_texture(build_rig(model, track.identity, track.offsets))
     texture = _texture(pictures, track, model, rig, texture_size, progress)
     places = frame_places(capture, len(track.tracked))
     footage = Footage(
