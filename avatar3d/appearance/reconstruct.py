@@ -34,6 +34,7 @@ from avatar3d.models.rig import build_rig
 from avatar3d.nets.registry import NETWORKS
 from avatar3d.types import Avatar, Footage, Rig, TextureSet, Track
 from avatar3d.types.capture import Capture
+from avatar3d.typing import typed
 
 Progress = Callable[[str, int, int], None]
 FRAMES = 36
@@ -49,6 +50,7 @@ class _Place:
     index: int
 
 
+@typed
 def reconstruct(
     capture: Capture,
     track: Track,

@@ -22,6 +22,7 @@ from avatar3d.geometry.surface import edges, vertex_normals
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.rig import build_rig
 from avatar3d.types import Rig, Track
+from avatar3d.typing import typed
 
 ROUNDS = 3
 SIGMA = 3e-3  # metres, of an outline point
@@ -45,6 +46,7 @@ class _Rows:
     certainty: Tensor  # [n]
 
 
+@typed
 def refine_shape(pictures: list[Picture], track: Track, model: LinearModel, *, rounds: int = ROUNDS) -> Track:
     """The track with identity and offsets changed such that the head's outline is that of the pictures.
 
