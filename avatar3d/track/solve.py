@@ -19,11 +19,14 @@ from avatar3d.track.observe import Observations, State
 from avatar3d.track.pose import initial_pose
 from avatar3d.track.problem import Problem, make_problem
 from avatar3d.track.residual import Residual, displaced, is_supported, make_process, solve_residual
-from avatar3d.track.result import Solution, make_track
+from avatar3d.track.result import Solution, make_track, mean_rotation
 from avatar3d.types.track import DroppedFrame, Track
 from avatar3d.typing import typed
 
 MIN_PRESENCE = 0.5
+SAME_VIEWS = 4
+VIEW_ANGLE = 0.05
+"""Radians."""
 YAW_KNOWN = 0.14
 """Standard deviation of yaw over keyframes, radians, from which a focal length can be told at all."""
 FOCAL_KNOWN = 0.08
@@ -152,6 +155,7 @@ def _person(
     state = _first_state(problem, obs, seen, prior, start)
     keys = choose_keyframes(problem, obs, state, torch.nonzero(seen)[:, 0], config.keyframes)
     pictures = obs.at(keys)
+    config = replace(config, discount=config.discount * _new_views(state.R[keys]))
     joint = fit_jointly(problem, pictures, state.at(keys), prior, config)
     residual, exact = None, problem
     # what the residual explains must not drain from the identity, which its prior would like
@@ -165,6 +169,18 @@ def _person(
         again = fit_jointly(exact, pictures, joint.state, known, config, around=first)
         joint = replace(joint, state=again.state)
     return _Person(_first_state(exact, obs, seen, known, joint.state.identity), joint, exact, residual)
+
+
+def _new_views(R: Float[Tensor, "t 3 3"]) -> float:
+    """Share of the keyframes that tell something new of the shape.
+
+    The detector errs alike wherever the head looks alike: forty frontal frames know hardly more of depth than a few.
+    Counted are `SAME_VIEWS`, and as many again for every `VIEW_ANGLE` by which the rotations spread.
+    """
+    away = mean_rotation(R).mT @ R
+    cosine = (away.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
+    spread = float(cosine.clamp(-1, 1).acos().square().mean().sqrt())
+    return min(1.0, SAME_VIEWS * (1 + spread / VIEW_ANGLE) / len(R))
 
 
 def _jumps(obs: Observations, seen: Tensor, links: Tensor) -> Bool[Tensor, "t"]:
