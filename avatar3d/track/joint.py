@@ -13,6 +13,11 @@ from avatar3d.track.problem import Problem
 
 FOCAL_AFTER = 3
 """Steps before the focal length moves: by then the poses are about right."""
+REACH = 0.1
+"""Largest first step of the logarithm of the focal length."""
+CONVERGED = 5e-4
+STILL = 0.01
+"""The fit has converged when a step lowers the cost by less than this share, and zooms by less than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +53,22 @@ def fit_jointly(
     """
     around = torch.zeros_like(start.identity) if around is None else around
     free_focal = log_focal[:, 1] > 0
-    state, damping = start, 1e-6
+    state, damping, reach = start, 1e-6, REACH
     accepted = _linearise(problem, obs, state, log_focal, around, config)
+    wait = FOCAL_AFTER if bool(free_focal.any()) else 0
     for step in range(config.joint_iterations):
-        moving = free_focal & (step >= FOCAL_AFTER)
-        proposal = _step(problem, obs, state, accepted, moving, damping)
+        proposal = _step(problem, obs, state, accepted, free_focal & (step >= wait), damping, reach)
         trial = _linearise(problem, obs, proposal, log_focal, around, config)
-        # weights follow the distance, so the costs of two estimates compare only at the same weights
-        if trial.cost <= accepted.cost * (1 + 1e-3) or step < FOCAL_AFTER:
+        # weights follow the distance, so the costs of two estimates compare only at about the same weights
+        if trial.cost <= accepted.cost * (1 + 1e-3) or step < wait:
             gain = accepted.cost - trial.cost
+            zoom = float((proposal.focal / state.focal).log().abs().max())
             state, accepted, damping = proposal, trial, max(damping / 10, 1e-12)
-            if step > FOCAL_AFTER + 1 and abs(gain) < 2e-4 * trial.cost:
+            reach = min(2 * reach, 0.3) if step >= wait else reach
+            if step > wait and abs(gain) < CONVERGED * trial.cost and zoom < STILL:
                 break
         else:
-            damping = min(damping * 20, 1e3)
+            damping, reach = min(max(damping * 30, 1e-6), 1e3), reach / 4
     focal_sigma, identity_sigma = _posterior(problem, obs, state, accepted, free_focal)
     return JointFit(state=state, focal_sigma=focal_sigma, identity_sigma=identity_sigma, cost=accepted.cost)
 
@@ -121,26 +128,36 @@ def _bounds(problem: Problem, state: State) -> tuple[Tensor, Tensor]:
 
 
 def _step(
-    problem: Problem, obs: Observations, state: State, eq: _Linear, moving: Bool[Tensor, "c"], damping: float
+    problem: Problem,
+    obs: Observations,
+    state: State,
+    eq: _Linear,
+    moving: Bool[Tensor, "c"],
+    damping: float,
+    reach: float,
 ) -> State:
     H = eq.H + torch.diag_embed(damping * eq.H.diagonal(dim1=1, dim2=2) + 1e-9)
     S = eq.S + torch.diag(damping * eq.S.diagonal())
     lower, upper = _bounds(problem, state)
     alone, _ = solve_normal_equations(H, eq.g, lower, upper)
     held = (alone <= lower) | (alone >= upper)
-    ds = _shared_step(H, eq.g, eq.C, S, eq.gs, torch.where(held, alone, 0), held, moving)
+    ds = _shared_step(H, eq.g, eq.C, S, eq.gs, torch.where(held, alone, 0), held, moving, reach)
     step, _ = solve_normal_equations(H, eq.g + eq.C @ ds, lower, upper)
     cameras = len(state.focal)
-    focal = state.focal * ds[:cameras].clamp(-0.3, 0.3).exp()
-    state = replace(state.moved(step, problem), focal=focal, identity=state.identity + ds[cameras:])
-    return _keep_size(state, ds[:cameras].clamp(-0.3, 0.3) - ds[:cameras], obs)
+    return _move(problem, obs, state, step, ds[:cameras], ds[cameras:])
 
 
-def _keep_size(state: State, less: Tensor, obs: Observations) -> State:
-    """Where a step of the focal length was cut short, moves the head so that its size in the picture is as meant."""
-    if bool((less == 0).all()) or len(state.focal) > 1:
-        return state
-    return replace(state, t=state.t * less.exp()[0])
+def _move(problem: Problem, obs: Observations, state: State, step: Tensor, zoom: Tensor, identity: Tensor) -> State:
+    """After a step. The head recedes by as much as the lens zooms in, exactly, whatever the linear step says: that
+    keeps its size in the picture, and the step is as good far from where it was linearised.
+    """
+    farther = torch.zeros(obs.frames, dtype=step.dtype)
+    farther[obs.frame] = zoom[obs.camera]
+    step = step.clone()
+    step[:, -1] -= state.t[:, 2] * farther
+    moved = state.moved(step, problem)
+    t = torch.cat([moved.t[:, :2], (moved.t[:, 2] * farther.exp())[:, None]], 1)
+    return replace(moved, t=t, focal=state.focal * zoom.exp(), identity=state.identity + identity)
 
 
 def _reduced(H: Tensor, C: Tensor, S: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +170,15 @@ def _reduced(H: Tensor, C: Tensor, S: Tensor, held: Tensor) -> tuple[Tensor, Ten
 
 
 def _shared_step(
-    H: Tensor, g: Tensor, C: Tensor, S: Tensor, gs: Tensor, fixed: Tensor, held: Tensor, moving: Tensor
+    H: Tensor,
+    g: Tensor,
+    C: Tensor,
+    S: Tensor,
+    gs: Tensor,
+    fixed: Tensor,
+    held: Tensor,
+    moving: Tensor,
+    reach: float,
 ) -> Tensor:
     reduced, X = _reduced(H, C, S, held)
     g = (g + (H @ fixed[..., None])[..., 0]) * (~held)
@@ -161,6 +186,11 @@ def _shared_step(
     use = torch.cat([moving, torch.ones(len(gs) - len(moving), dtype=torch.bool)])
     out = torch.zeros_like(gs)
     out[use] = -torch.linalg.solve(reduced[use][:, use], rhs[use])
+    far = (out.abs() > reach) & (torch.arange(len(out)) < len(moving))
+    if bool(far.any()):  # as far as is allowed, and the rest as it is best with that
+        out = torch.where(far, out.clamp(-reach, reach), 0)
+        use &= ~far
+        out[use] = -torch.linalg.solve(reduced[use][:, use], (rhs + reduced @ out)[use])
     return out
 
 
