@@ -10,6 +10,7 @@ from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.ops import NormalEquations, landmark_equations
 from avatar3d.track.config import TrackConfig
 from avatar3d.track.problem import Problem
+from avatar3d.track.threads import all_threads
 
 HIDDEN = 0.1
 """Weight of a landmark on the far side, which the detector only guesses."""
@@ -133,11 +134,12 @@ def equations(
     def cast(x: Tensor) -> Tensor:
         return x.to(dtype)
 
-    eq = landmark_equations(
-        rows if rows is not None else problem.rows, cast(state.identity), cast(state.expression[obs.frame]),
-        cast(camera_poses(obs, state)), cast(intrinsics(obs, state)), cast(obs.detections),
-        *(cast(w) for w in weights), cauchy=config.cauchy, discount=config.discount, shared=shared,
-    )  # fmt: skip
+    with all_threads():
+        eq = landmark_equations(
+            rows if rows is not None else problem.rows, cast(state.identity), cast(state.expression[obs.frame]),
+            cast(camera_poses(obs, state)), cast(intrinsics(obs, state)), cast(obs.detections),
+            *(cast(w) for w in weights), cauchy=config.cauchy, discount=config.discount, shared=shared,
+        )  # fmt: skip
     if _is_identity(obs.T_camera_world):
         return eq
     e = problem.expressions

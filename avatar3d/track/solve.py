@@ -20,6 +20,7 @@ from avatar3d.track.pose import initial_pose
 from avatar3d.track.problem import Problem, make_problem
 from avatar3d.track.residual import Residual, displaced, is_supported, make_process, solve_residual
 from avatar3d.track.result import Solution, make_track, mean_rotation
+from avatar3d.track.threads import one_thread
 from avatar3d.types.track import DroppedFrame, Track
 from avatar3d.typing import typed
 
@@ -59,7 +60,17 @@ def track_landmarks(
         DetectionError: no picture shows a face.
         ValueError: the model has no landmarks.
     """
-    config = config or TrackConfig()
+    with one_thread():
+        return _track(detections, model, config or TrackConfig(), identity, progress)
+
+
+def _track(
+    detections: Detections,
+    model: LinearModel,
+    config: TrackConfig,
+    identity: Tensor | None,
+    progress: Progress | None,
+) -> Track:
     problem = make_problem(model, config)
     obs = observations(detections, minimum=MIN_PRESENCE)
     seen = _seen(obs)
