@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from avatar3d.ops import solve_normal_equations
+from avatar3d.ops import NormalEquations, solve_normal_equations
 from avatar3d.track.config import TrackConfig
 from avatar3d.track.observe import Observations, State, equations, measurement_weights
 from avatar3d.track.problem import Problem
@@ -89,7 +89,8 @@ def _linearise(
     problem: Problem, obs: Observations, state: State, log_focal: Tensor, around: Tensor, config: TrackConfig
 ) -> _Linear:
     weights = measurement_weights(problem, obs, state, config)
-    eq = equations(problem, obs, state, weights, config, shared=True)
+    single = equations(problem, obs, state, weights, config, shared=True, dtype=torch.float32)
+    eq = NormalEquations(*(value.double() for value in single))
     e, cameras, k = problem.expressions, len(state.focal), len(state.identity)
     n, s = e + 6, cameras + k
     t = obs.frames

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from avatar3d.geometry.rotation import rotvec_to_matrix
-from avatar3d.ops import NormalEquations, landmark_equations
+from avatar3d.ops import LandmarkRows, NormalEquations, landmark_equations
 from avatar3d.track.config import TrackConfig
 from avatar3d.track.problem import Problem
 from avatar3d.track.threads import all_threads
@@ -127,16 +127,17 @@ def equations(
     *,
     shared: bool,
     dtype: torch.dtype = torch.float64,
-    rows=None,
+    rows: LandmarkRows | None = None,
 ) -> NormalEquations:
     """Equations of every picture, with the pose's unknowns in world axes."""
 
     def cast(x: Tensor) -> Tensor:
         return x.to(dtype)
 
+    rows = problem.rows.to(dtype) if rows is None else rows
     with all_threads():
         eq = landmark_equations(
-            rows if rows is not None else problem.rows, cast(state.identity), cast(state.expression[obs.frame]),
+            rows, cast(state.identity), cast(state.expression[obs.frame]),
             cast(camera_poses(obs, state)), cast(intrinsics(obs, state)), cast(obs.detections),
             *(cast(w) for w in weights), cauchy=config.cauchy, discount=config.discount, shared=shared,
         )  # fmt: skip
