@@ -23,9 +23,9 @@ class TrackConfig:
     """Frames of the next window that a window looks ahead to."""
     sigma: float = 0.012
     """Typical error of a landmark."""
-    lid_sigma: float = 0.004
+    lid_sigma: float = 0.0015
     """Error of the opening between two lids."""
-    lip_sigma: float = 0.004
+    lip_sigma: float = 0.003
     """Error of the opening between the lips."""
     cauchy: float = 3.0
     """Errors beyond this many sigmas lose their weight."""
