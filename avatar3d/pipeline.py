@@ -62,7 +62,12 @@ class RenderSettings:
     untextured: bool = False
 
 
-TEXTURE_SIZE = {"draft": 512, "standard": 1024, "high": 2048}
+QUALITY: dict[str, dict] = {
+    "draft": {"texture_size": 512, "frames": 24, "refine": False},
+    "standard": {"texture_size": 1024, "frames": 36},
+    "high": {"texture_size": 2048, "frames": 60},
+}
+"""What each preset asks of `appearance.reconstruct`."""
 
 
 def fit(
@@ -116,9 +121,8 @@ def fit(
         else:
             tell(f"going on from {checkpoint.name}: tracking is done")
     with _timed(timings, "appearance"):
-        size = TEXTURE_SIZE[settings.quality]
         avatar = appearance.reconstruct(
-            footage, tracked, model, texture_size=size, holdout=settings.holdout, progress=progress
+            footage, tracked, model, holdout=settings.holdout, progress=progress, **QUALITY[settings.quality]
         )
     for line in footage.warnings:
         tell(line)

@@ -24,7 +24,8 @@ class Arguments:
     appearance: Literal["mesh"] = "mesh"
     """mesh: a textured mesh."""
     quality: Literal["draft", "standard", "high"] = "standard"
-    """draft skips refinement and bakes 512 texels; standard bakes 1024; high bakes 2048 from more frames."""
+    """draft leaves the outline as the landmarks have it and bakes 512 texels; standard refines the outline and bakes
+    1024; high bakes 2048 from more frames."""
     cameras: Path | None = None
     """Calibrated cameras: our JSON, COLMAP text, or OpenCV JSON."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
