@@ -34,11 +34,18 @@ class Arguments:
     """Height in pixels for the front and orbit cameras."""
     untextured: bool = False
     """Clay instead of texture: the shape alone."""
+    sheet: bool = False
+    """A contact sheet to judge the avatar by: with --footage three moments of it, then the shape and the texture from
+    five sides, and expressions."""
 
 
 def run(arguments: Arguments) -> int:
     """Renders and says how fast."""
     avatar = pipeline.load_avatar(arguments.avatar)
+    if arguments.sheet:
+        pipeline.contact_sheet(avatar, arguments.output, footage=arguments.footage)
+        say(f"{arguments.output}: contact sheet")
+        return 0
     settings = pipeline.RenderSettings(
         camera=arguments.camera, background=arguments.background, compare=arguments.compare, footage=arguments.footage,
         frame=arguments.frame, size=arguments.size, untextured=arguments.untextured,

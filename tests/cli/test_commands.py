@@ -70,6 +70,13 @@ def test_render_png_and_compare(fitted):
     assert Image.open(fitted / "c.png").size == (3 * 640, 360)
 
 
+def test_contact_sheet(fitted):
+    out = fitted / "sheet.png"
+    assert main(["render", str(fitted / "me.avatar"), "--sheet", "--footage", str(demo_clip()), "-o", str(out)]) == 0
+    width, height = Image.open(out).size
+    assert width == 6 * 320 and height == 5 * 320
+
+
 def test_drive_and_export(fitted, capsys):
     assert main(["drive", str(fitted / "me.avatar"), "--from", "demo", "-o", str(fitted / "demo.motion")]) == 0
     assert storage.load(fitted / "demo.motion", Motion).expression.amax(0).min() > 0.9  # every shape is shown
