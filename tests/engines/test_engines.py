@@ -10,9 +10,9 @@ from PIL import Image
 from rig_factory import make_avatar, make_motion, make_rig
 
 from avatar3d import drive
-from avatar3d.errors import AssetError
 from avatar3d.export import export
 from avatar3d.export.glb_check import GlbReader
+from avatar3d.models.head import load_head
 from avatar3d.models.rig import build_rig, pose_rig
 from avatar3d.types import ARKIT_NAMES, Avatar, TextureSet
 
@@ -25,12 +25,7 @@ def exported(request, tmp_path_factory):
     if request.param == "egg":
         avatar = make_avatar(make_motion(frames=15, fps=25.0))
     else:
-        try:
-            from avatar3d.models.head import load_head
-
-            model = load_head()
-        except (ImportError, AssetError) as error:
-            pytest.skip(f"no head model: {error}")
+        model = load_head()
         texture = torch.randint(90, 200, (512, 512, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         rig = build_rig(model, torch.zeros(model.identity_basis.shape[0]))
         motion = make_motion(frames=15, fps=29.97)
