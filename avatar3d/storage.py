@@ -88,7 +88,10 @@ def load(path: str | Path, kind: type[_T] | None = None) -> _T:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        return _unflatten(kind, header["value"], "", tensors)
+        value = _unflatten(kind, header["value"], "", tensors)
+        if isinstance(value, Avatar) and value.gaussians is not None:
+            value.gaussians.check(len(value.rig.faces), len(value.rig.shape_names))
+        return value
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is damaged: {error}. Make it again.") from error
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from avatar3d.types import ARKIT_NAMES, Avatar, Motion, Rig, TextureSet
+from avatar3d.types import ARKIT_NAMES, Avatar, Gaussians, Motion, Rig, TextureSet
 
 
 def make_rig(rings: int = 12, segments: int = 16) -> Rig:
@@ -79,4 +79,26 @@ def make_avatar(motion: Motion | None = None, texture: int = 64) -> Avatar:
         appearance=TextureSet(albedo=albedo.to(torch.uint8)),
         motion=motion,
         manifest={"model": {"name": "egg", "licence": "Apache-2.0"}},
+    )
+
+
+def make_gaussians(rig: Rig, count: int = 200, *, degree: int = 2, components: int = 4, seed: int = 0) -> Gaussians:
+    """Random splats on a rig, opaque enough to be seen, all groups, with a basis unless `components` is 0."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=rng)
+
+    weights = torch.rand(count, 3, generator=rng)
+    return Gaussians(
+        face=torch.randint(len(rig.faces), (count,), generator=rng, dtype=torch.int32),
+        barycentrics=weights / weights.sum(-1, keepdim=True),
+        offsets=0.1 * normal(count, 3),
+        quats=normal(count, 4),
+        log_scales=-1.5 + 0.3 * normal(count, 3),
+        logit_opacities=1 + normal(count),
+        sh=0.3 * normal(count, (degree + 1) ** 2, 3),
+        mixing=0.3 * normal(components, len(rig.shape_names)) if components else None,
+        basis=0.05 * normal(components, count, 14) if components else None,
+        group=torch.randint(5, (count,), generator=rng, dtype=torch.uint8),
     )

@@ -4,6 +4,7 @@ from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
 from avatar3d.types.avatar import Avatar, Footage, TextureSet
 from avatar3d.types.camera import Camera
 from avatar3d.types.capture import Capture, Frame, View
+from avatar3d.types.gaussians import Gaussians
 from avatar3d.types.motion import Motion
 from avatar3d.types.rig import Rig
 from avatar3d.types.track import DroppedFrame, Track
@@ -17,6 +18,7 @@ __all__ = [
     "DroppedFrame",
     "Footage",
     "Frame",
+    "Gaussians",
     "Motion",
     "Rig",
     "TextureSet",

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from avatar3d.types.camera import Camera
+from avatar3d.types.gaussians import Gaussians
 from avatar3d.types.motion import Motion
 from avatar3d.types.rig import Rig
 
@@ -47,6 +48,9 @@ class Avatar:
     identity: Float[Tensor, "k"]
     rig: Rig
     appearance: TextureSet | None
+    """Of the mesh."""
+    gaussians: Gaussians | None = None
+    """Splats: where there are some, they are what the avatar looks like, and the textured mesh is for engines."""
     motion: Motion | None = None
     """The motion of its own footage, one frame per frame of the footage."""
     footage: Footage | None = None
