@@ -29,7 +29,7 @@ class Gaussians:
     """
 
     face: Int[Tensor, "n"]
-    """int32, triangle of `rig.faces`."""
+    """int32, triangle of `models.anchors.with_anchors(rig)`: the rig's own, then one for every joint."""
     barycentrics: Float[Tensor, "n 3"]
     """Where on the triangle."""
     offsets: Float[Tensor, "n 3"]
@@ -48,6 +48,8 @@ class Gaussians:
     basis: Float[Tensor, "e n 14"] | None = None
     """Change of the attributes for each component at 1: offsets 3, quats 4 (added, then normalised), log_scales 3,
     colour 3 (of the first SH coefficient), logit_opacities 1; see `BASIS_ROWS`."""
+    limits: Float[Tensor, "e 2"] | None = None
+    """Least and greatest value of each component in the footage: posing keeps them within."""
     group: UInt8[Tensor, "n"]
     """Index into `group_names`."""
     group_names: tuple[str, ...] = GROUP_NAMES
@@ -90,7 +92,7 @@ class Gaussians:
         """Checks the content against the rig that the splats are bound to.
 
         Args:
-            faces: Triangles of the rig.
+            faces: Triangles of the rig with its anchors.
             shapes: Blendshapes of the rig.
 
         Raises:
@@ -105,7 +107,8 @@ class Gaussians:
             raise ValueError(f"Gaussians: group {int(self.group.max())}, but only {len(self.group_names)} are named.")
         if self.mixing is not None and self.mixing.shape[1] != shapes:
             raise ValueError(f"Gaussians: mixing is for {self.mixing.shape[1]} shapes, and the rig has {shapes}.")
-        names = ("barycentrics", "offsets", "quats", "log_scales", "logit_opacities", "sh", "mixing", "basis")
+        names = ("barycentrics", "offsets", "quats", "log_scales", "logit_opacities", "sh", "mixing", "basis",
+                 "limits")  # fmt: skip
         for name in names:
             value = getattr(self, name)
             if value is not None and not torch.isfinite(value).all():
@@ -118,6 +121,7 @@ class Gaussians:
         return Gaussians(
             **{name: getattr(self, name)[keep] for name in _PER_SPLAT},
             mixing=self.mixing,
+            limits=self.limits,
             basis=None if self.basis is None else self.basis[:, keep],
             group_names=self.group_names,
         )
