@@ -4,6 +4,7 @@
 
 #include "common/bindings.h"
 #include "common/isa.h"
+#include "common/probe.h"
 
 namespace nb = nanobind;
 
@@ -21,4 +22,9 @@ NB_MODULE(_C, m) {
     m.attr("HAS_CUDA") = false;
 #endif
     m.def("isa_name", [] { return std::string(avatar3d::isa_name()); });
+    m.def("probe_fma", [](int64_t rounds, int threads) {
+        int64_t done = 0;
+        AVATAR3D_DISPATCH(probe_fma(rounds, threads, &done));
+        return done;
+    });
 }

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avatar3d.cli.bench import Result, interleaved_ms, median_ms
+from avatar3d.cli.bench import Result, interleaved_ms
+from avatar3d.cli.benches.roofline import calibrate
 from avatar3d.errors import DependencyError
 from avatar3d.models.linear import LinearModel
 
@@ -22,7 +23,7 @@ def measure(device: torch.device) -> Iterator[Result]:
         raise DependencyError("smplx", "smplx", "bench skin") from error
     arrays = _arrays(device)
     model = _model(arrays)
-    flops, bandwidth = _calibrate(device)
+    roof = calibrate(device)
     for batch in (1, 32, 256):
         generator = torch.Generator().manual_seed(batch)
         betas = torch.randn(batch, COEFFICIENTS, generator=generator).to(device).requires_grad_()
@@ -40,7 +41,7 @@ def measure(device: torch.device) -> Iterator[Result]:
         if error > 1e-5:
             raise ArithmeticError(f"bench skin: ours and smplx differ by {error:.2g} m")
         basis = VERTICES * 3 * (COEFFICIENTS + 9 * (JOINTS - 1))
-        floor = max(basis * 4 / bandwidth, 2 * basis * batch / flops) + 2 * VERTICES * 3 * 4 * batch / bandwidth
+        floor = max(basis * 4 / roof.bandwidth, 2 * basis * batch / roof.flops) + 24 * VERTICES * batch / roof.bandwidth
         for name, with_grad in (("forward", False), ("forward+backward", True)):
             times = interleaved_ms({"ours": _timed(ours, with_grad), "smplx": _timed(theirs, with_grad)})
             roofline = floor * 1e3 / times["ours"] if not with_grad else None
@@ -84,10 +85,3 @@ def _model(arrays: dict[str, Tensor]) -> LinearModel:
         joint_identity_basis=joints[:300], joint_expression_basis=joints[300:],
         pose_basis=arrays["posedirs"].view(-1, VERTICES, 3), skinning_weights=arrays["weights"],
     )  # fmt: skip
-
-
-def _calibrate(device: torch.device) -> tuple[float, float]:
-    """Attainable flops per second (a large matrix product) and bytes per second (reading 256 MB)."""
-    a = torch.randn(2048, 2048, device=device)
-    x = torch.ones(64 << 20, device=device)
-    return 2 * 2048**3 / (median_ms(lambda: a @ a) * 1e-3), x.numel() * 4 / (median_ms(x.sum) * 1e-3)
