@@ -90,7 +90,7 @@ def load(path: str | Path, kind: type[_T] | None = None) -> _T:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         value = _unflatten(kind, header["value"], "", tensors)
         if isinstance(value, Avatar) and value.gaussians is not None:
-            value.gaussians.check(len(value.rig.faces), len(value.rig.shape_names))
+            value.gaussians.check(len(value.rig.faces) + len(value.rig.joint_names), len(value.rig.shape_names))
         return value
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is damaged: {error}. Make it again.") from error

@@ -83,7 +83,8 @@ def make_avatar(motion: Motion | None = None, texture: int = 64) -> Avatar:
 
 
 def make_gaussians(rig: Rig, count: int = 200, *, degree: int = 2, components: int = 4, seed: int = 0) -> Gaussians:
-    """Random splats on a rig, opaque enough to be seen, all groups, with a basis unless `components` is 0."""
+    """Random splats on a rig and its anchors, opaque enough to be seen, all groups, with a basis unless `components`
+    is 0."""
     rng = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -91,7 +92,7 @@ def make_gaussians(rig: Rig, count: int = 200, *, degree: int = 2, components: i
 
     weights = torch.rand(count, 3, generator=rng)
     return Gaussians(
-        face=torch.randint(len(rig.faces), (count,), generator=rng, dtype=torch.int32),
+        face=torch.randint(len(rig.faces) + len(rig.joint_names), (count,), generator=rng, dtype=torch.int32),
         barycentrics=weights / weights.sum(-1, keepdim=True),
         offsets=0.1 * normal(count, 3),
         quats=normal(count, 4),
@@ -100,5 +101,6 @@ def make_gaussians(rig: Rig, count: int = 200, *, degree: int = 2, components: i
         sh=0.3 * normal(count, (degree + 1) ** 2, 3),
         mixing=0.3 * normal(components, len(rig.shape_names)) if components else None,
         basis=0.05 * normal(components, count, 14) if components else None,
+        limits=torch.tensor([[-0.5, 0.5]]).repeat(components, 1) if components else None,
         group=torch.randint(5, (count,), generator=rng, dtype=torch.uint8),
     )

@@ -29,7 +29,7 @@ def test_splats_of_another_rig_are_refused(tmp_path):
     avatar = make_avatar()
     gaussians = replace(make_gaussians(avatar.rig), face=torch.full((200,), 10_000, dtype=torch.int32))
     storage.save(tmp_path / "a.avatar", replace(avatar, gaussians=gaussians))
-    with pytest.raises(FormatError, match="damaged: Gaussians: faces 10000 to 10000 for a rig of 352 triangles"):
+    with pytest.raises(FormatError, match="damaged: Gaussians: faces 10000 to 10000 for a rig of 358 triangles"):
         storage.load(tmp_path / "a.avatar", Avatar)
 
 
@@ -48,25 +48,27 @@ def test_shapes_must_agree():
         replace(gaussians, basis=None)
     with pytest.raises(ValueError, match=r"basis \(4, 10, 13\)"):
         replace(gaussians, basis=torch.zeros(4, 10, 13))
+    with pytest.raises(ValueError, match=r"limits is \(3, 2\)"):
+        replace(gaussians, limits=torch.zeros(3, 2))
 
 
 def test_content_is_checked_against_the_rig():
     rig = make_rig()
     gaussians = make_gaussians(rig, 10)
-    gaussians.check(len(rig.faces), 52)
+    gaussians.check(len(rig.faces) + 6, 52)
     with pytest.raises(ValueError, match=f"for a rig of {int(gaussians.face.max())} triangles"):
         gaussians.check(int(gaussians.face.max()), 52)
     with pytest.raises(ValueError, match="mixing is for 52 shapes, and the rig has 51"):
-        gaussians.check(len(rig.faces), 51)
+        gaussians.check(len(rig.faces) + 6, 51)
     for name in ("offsets", "basis", "sh"):
         spoilt = getattr(gaussians, name).clone()
         spoilt.flatten()[3] = torch.nan
         with pytest.raises(ValueError, match=f"{name} has values that are not finite"):
-            replace(gaussians, **{name: spoilt}).check(len(rig.faces), 52)
+            replace(gaussians, **{name: spoilt}).check(len(rig.faces) + 6, 52)
     with pytest.raises(ValueError, match="a quaternion is zero"):
-        replace(gaussians, quats=gaussians.quats * torch.arange(10)[:, None]).check(len(rig.faces), 52)
+        replace(gaussians, quats=gaussians.quats * torch.arange(10)[:, None]).check(len(rig.faces) + 6, 52)
     with pytest.raises(ValueError, match="group 9, but only 5 are named"):
-        replace(gaussians, group=gaussians.group * 0 + 9).check(len(rig.faces), 52)
+        replace(gaussians, group=gaussians.group * 0 + 9).check(len(rig.faces) + 6, 52)
 
 
 def test_select():

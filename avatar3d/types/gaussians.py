@@ -77,6 +77,8 @@ class Gaussians:
                     f"Gaussians: mixing is {tuple(self.mixing.shape)} and basis {tuple(self.basis.shape)}; "
                     f"expected (e, shapes) and (e, {n}, 14)."
                 )
+        if self.limits is not None and (self.mixing is None or tuple(self.limits.shape) != (len(self.mixing), 2)):
+            raise ValueError(f"Gaussians: limits is {tuple(self.limits.shape)}; expected one row of 2 per component.")
 
     @property
     def count(self) -> int:
