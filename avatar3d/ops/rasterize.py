@@ -74,12 +74,8 @@ def _rasterize(
 ) -> tuple[Tensor, Tensor, Tensor]:
     b, f = pixels.shape[0], faces.shape[0]
     barycentrics, depth, triangle = _empty(pixels, width, height)
-    scratch = ()
-    if pixels.is_cuda:
-        scratch = (
-            torch.empty(b * height * width, dtype=torch.int64, device=pixels.device),
-            torch.empty(b * f + 1, dtype=torch.int32, device=pixels.device),
-        )
+    keys, large = (b * height * width, b * f + 1) if pixels.is_cuda else (0, 0)
+    scratch = pixels.new_empty(keys, dtype=torch.int64), pixels.new_empty(large, dtype=torch.int32)
     inputs = (pixels.detach(), faces, height, width, near, cull)
     native.call("rasterize_forward", pixels, *inputs, triangle, barycentrics, depth, *scratch)
     return barycentrics, depth, triangle

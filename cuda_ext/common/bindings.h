@@ -2,7 +2,15 @@
 #pragma once
 #include <nanobind/nanobind.h>
 
-#define AVATAR3D_OPERATIONS(X) X(skin) X(rasterize) X(interpolate) X(sample_texture) X(antialias) X(screen_derivatives) X(landmark_equations) X(solve_normal_equations)
+#define AVATAR3D_OPERATIONS(X) \
+    X(skin)                    \
+    X(rasterize)               \
+    X(interpolate)             \
+    X(sample_texture)          \
+    X(antialias)               \
+    X(screen_derivatives)      \
+    X(landmark_equations)      \
+    X(solve_normal_equations)
 
 namespace avatar3d {
 #define AVATAR3D_DECLARE_BINDER(op) void bind_##op(nanobind::module_& m);

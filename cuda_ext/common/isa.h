@@ -2,7 +2,7 @@
 //
 //   in skin.h:        AVATAR3D_DECLARE_CPU(template <typename T> void skin_forward(const SkinArgs<T>&, int threads);)
 //   in skin_cpu.cpp:  namespace avatar3d { namespace AVATAR3D_ISA { ... } }
-//   in skin_bind.cpp: AVATAR3D_DISPATCH(skin_forward<float>(args, threads));
+//   in skin_bind.cpp: AVATAR3D_RUN(Device, skin_forward<T>(args, queue));  (bind.h; on the CPU AVATAR3D_DISPATCH)
 #pragma once
 
 namespace avatar3d {
