@@ -8,7 +8,7 @@ compile() {
     log=../build/nvcc/$(basename "$source").$arch.log
     nvcc -std=c++17 -O3 -I. -arch="$arch" -Xptxas -v -c "$source" -o "${log%.log}.o" >"$log" 2>&1 || { cat "$log"; exit 1; }
     case $source in
-    *splat*) ! grep -B2 -E '[1-9][0-9]* bytes spill' "$log" || { echo "$source spills registers on $arch"; exit 1; } ;;
+    *blend_splats*) ! grep -B2 -E '[1-9][0-9]* bytes spill' "$log" || { echo "$source spills registers on $arch"; exit 1; } ;;
     esac
     echo "nvcc $arch $source: ok"
 }

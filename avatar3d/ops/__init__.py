@@ -3,6 +3,7 @@
 from avatar3d.ops.antialias import antialias, face_neighbours
 from avatar3d.ops.interpolate import interpolate
 from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landmark_equations
+from avatar3d.ops.project_splats import ProjectedSplats, project_splats
 from avatar3d.ops.rasterize import Raster, rasterize
 from avatar3d.ops.sample_texture import sample_texture, texture_level
 from avatar3d.ops.screen_derivatives import screen_derivatives
@@ -12,11 +13,13 @@ from avatar3d.ops.solve_normal_equations import solve_normal_equations
 __all__ = [
     "LandmarkRows",
     "NormalEquations",
+    "ProjectedSplats",
     "Raster",
     "antialias",
     "face_neighbours",
     "interpolate",
     "landmark_equations",
+    "project_splats",
     "rasterize",
     "sample_texture",
     "screen_derivatives",

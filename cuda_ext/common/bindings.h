@@ -10,7 +10,8 @@
     X(antialias)               \
     X(screen_derivatives)      \
     X(landmark_equations)      \
-    X(solve_normal_equations)
+    X(solve_normal_equations)  \
+    X(project_splats)
 
 namespace avatar3d {
 #define AVATAR3D_DECLARE_BINDER(op) void bind_##op(nanobind::module_& m);

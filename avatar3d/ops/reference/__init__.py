@@ -3,6 +3,7 @@
 from avatar3d.ops.reference.antialias import antialias_pixels
 from avatar3d.ops.reference.interpolate import interpolate
 from avatar3d.ops.reference.landmark_equations import landmark_equations
+from avatar3d.ops.reference.project_splats import project_splats
 from avatar3d.ops.reference.rasterize import rasterize_pixels
 from avatar3d.ops.reference.sample_texture import sample_pyramid
 from avatar3d.ops.reference.screen_derivatives import screen_derivatives_pixels
@@ -13,6 +14,7 @@ __all__ = [
     "antialias_pixels",
     "interpolate",
     "landmark_equations",
+    "project_splats",
     "rasterize_pixels",
     "sample_pyramid",
     "screen_derivatives_pixels",
