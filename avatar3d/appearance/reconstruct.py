@@ -225,7 +225,9 @@ def _manifest(capture: Capture, model: LinearModel, settings: dict) -> dict:
         "avatar3d": avatar3d.__version__,
         "model": {"name": model.name, "licence": model.licence, "provenance": dict(model.provenance)},
         "networks": [
-            {"name": n.name, "sha256": n.sha256, "licence": n.licence, "source": n.source} for n in NETWORKS.values()
+            {"name": n.name, "sha256": n.sha256, "licence": n.licence, "source": n.source}
+            for n in NETWORKS.values()
+            if n.name.startswith("face_")
         ],
         "footage": [
             {

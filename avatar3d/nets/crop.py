@@ -36,7 +36,7 @@ class Square:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keeps torch from spreading work of a millisecond over threads: where cores are busy, that takes five times as
     long as it saves."""
     before = torch.get_num_threads()
@@ -47,7 +47,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@_one_thread()
+@one_thread()
 def crop(image: UInt8[np.ndarray, "h w 3"], square: Square, side: int, *, extend: bool) -> Float[Tensor, "side side 3"]:
     """Samples a window bilinearly, low-pass filtered where it is much reduced.
 

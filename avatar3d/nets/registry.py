@@ -13,7 +13,7 @@ from avatar3d.errors import AssetError
 from avatar3d.typing import typed
 
 WEIGHTS = PACKAGE / "nets" / "weights"
-_REINSTALL = "Reinstall avatar3d, or re-create the file with `python tools/fetch_face_landmarker.py`."
+_REINSTALL = "Reinstall avatar3d, or re-create the file with `python tools/{tool}.py`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,11 @@ class Network:
     """Where the file comes from."""
     task: str
     """What it computes."""
+    tool: str
+    """Script in `tools` that re-creates the file."""
 
 
+_FACE_TOOL, _PERSON_TOOL = "fetch_face_landmarker", "fetch_person_segmenter"
 _FACE_LANDMARKER = "Google MediaPipe Face Landmarker, face_landmarker_v2.task (float16, version 1)"
 
 NETWORKS: dict[str, Network] = {
@@ -46,6 +49,7 @@ NETWORKS: dict[str, Network] = {
             licence="Apache-2.0",
             source=_FACE_LANDMARKER,
             task="face boxes and six keypoints in a 128 x 128 picture (BlazeFace, short range)",
+            tool=_FACE_TOOL,
         ),
         Network(
             name="face_landmarks",
@@ -54,6 +58,7 @@ NETWORKS: dict[str, Network] = {
             licence="Apache-2.0",
             source=_FACE_LANDMARKER,
             task="478 face landmarks and face presence in a 256 x 256 crop (Face Mesh V2)",
+            tool=_FACE_TOOL,
         ),
         Network(
             name="face_blendshapes",
@@ -62,14 +67,24 @@ NETWORKS: dict[str, Network] = {
             licence="Apache-2.0",
             source=_FACE_LANDMARKER,
             task="51 ARKit coefficients from 146 of the landmarks (Blendshape V2)",
+            tool=_FACE_TOOL,
+        ),
+        Network(
+            name="person_segmenter",
+            file="person_segmenter.tflite",
+            sha256="8d13b7fae74af625c641226813616a2117bd6bca19eb3b75574621fc08557f27",
+            licence="Apache-2.0",
+            source="Google MediaPipe @mediapipe/selfie_segmentation 0.1.1675465747, general model",
+            task="person probability for every pixel of a 256 x 256 picture",
+            tool=_PERSON_TOOL,
         ),
     )
 }
 
 
 @typed
-def verify(path: Path, sha256: str) -> Path:
-    """Returns `path` after checking its content.
+def verify(path: Path, sha256: str, tool: str = _FACE_TOOL) -> Path:
+    """Returns `path` after checking its content; `tool` is what re-creates it.
 
     Raises:
         AssetError: the file is missing, or its SHA-256 is not `sha256`.
@@ -77,10 +92,13 @@ def verify(path: Path, sha256: str) -> Path:
     try:
         actual = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise AssetError(f"Network weights {path} cannot be read ({error.strerror}). {_REINSTALL}") from error
+        raise AssetError(
+            f"Network weights {path} cannot be read ({error.strerror}). {_REINSTALL.format(tool=tool)}"
+        ) from error
     if actual != sha256:
         raise AssetError(
-            f"Network weights {path} are damaged: SHA-256 {actual[:12]}…, expected {sha256[:12]}…. {_REINSTALL}"
+            f"Network weights {path} are damaged: SHA-256 {actual[:12]}…, expected {sha256[:12]}…. "
+            f"{_REINSTALL.format(tool=tool)}"
         )
     return path
 
@@ -96,4 +114,4 @@ def weights(name: str) -> Path:
     if name not in NETWORKS:
         raise ValueError(f"no network is called {name!r}; there are {', '.join(NETWORKS)}.")
     network = NETWORKS[name]
-    return verify(WEIGHTS / network.file, network.sha256)
+    return verify(WEIGHTS / network.file, network.sha256, network.tool)

