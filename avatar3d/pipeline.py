@@ -26,6 +26,7 @@ from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
 from avatar3d.track import TrackConfig
 from avatar3d.track import track as track_capture
+from avatar3d.track.slices import Slices
 from avatar3d.types import Avatar, Motion, Track
 from avatar3d.types.capture import Capture
 
@@ -81,8 +82,8 @@ def fit(
 ) -> dict:
     """Footage to an `.avatar` file, checked by reading it back.
 
-    Tracking is kept in a hidden file beside the output until the avatar is written, so that the same call after a
-    kill goes on from there.
+    Detections and tracking are kept in hidden files beside the output until the avatar is written, so that the same
+    call after a kill goes on from there.
 
     Returns:
         The report (DESIGN.md 7).
@@ -115,11 +116,14 @@ def fit(
     key = _key(inputs, settings)
     with _timed(timings, "track"):
         tracked = _resume(checkpoint, key)
+        slices = Slices(output.with_name(f".{output.stem}.checkpoint.detections"), key)
         if tracked is None:
-            tracked = track(footage, model, face=settings.face, progress=progress, say=tell)
-            storage.save(checkpoint, _with_key(tracked, key))
+            with _removed_on_failure(slices):
+                tracked = track(footage, model, face=settings.face, slices=slices, progress=progress, say=tell)
+                storage.save(checkpoint, _with_key(tracked, key))
         else:
             tell(f"going on from {checkpoint.name}: tracking is done")
+        slices.remove()
     with _timed(timings, "appearance"):
         avatar = appearance.reconstruct(
             footage, tracked, model, holdout=settings.holdout, progress=progress, **QUALITY[settings.quality]
@@ -145,6 +149,7 @@ def track(
     *,
     config: TrackConfig | None = None,
     face: Face = None,
+    slices: Slices | None = None,
     progress: Progress | None = None,
     say: Say | None = None,
 ) -> Track:
@@ -155,6 +160,7 @@ def track(
         model: A model, its name, or its file.
         config: Settings of the tracker.
         face: Whom to follow where there are several: a rank (0 is the largest and steadiest), or a point in pixels.
+        slices: Where detections are kept while they are made, so that the same call after a kill goes on.
         progress: Called with stage, done, total.
         say: Called with what a person must know: several faces, cuts, dropped frames, unknown focal length.
 
@@ -163,8 +169,8 @@ def track(
     """
     loaded = models.load(model) if isinstance(model, str) else model
     return track_capture(
-        footage, loaded, config or TrackConfig(), face=face, new_shot=lambda: capture.CutDetector().push,
-        progress=progress, say=say,
+        footage, loaded, config or TrackConfig(), face=face, new_shot=capture.CutDetector,
+        slices=slices, progress=progress, say=say,
     )  # fmt: skip
 
 
@@ -348,6 +354,16 @@ def _key(inputs: Sequence[Path | str], settings: FitSettings) -> str:
         stat = item.stat() if item.exists() else None
         parts.append((str(item.resolve()), stat.st_size, stat.st_mtime_ns) if stat else str(item))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+@contextmanager
+def _removed_on_failure(slices: Slices) -> Iterator[None]:
+    """A failure that the same call would meet again leaves no checkpoint; Ctrl-C and a kill do."""
+    try:
+        yield
+    except (AvatarError, ValueError):
+        slices.remove()
+        raise
 
 
 def _with_key(track: Track, key: str) -> Track:

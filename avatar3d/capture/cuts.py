@@ -8,8 +8,10 @@ where it does not clip, and a black or white frame tells nothing: the next pictu
 from collections import deque
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from avatar3d.types.capture import View
 from avatar3d.typing import typed
@@ -59,6 +61,18 @@ class CutDetector:
         self._silent = 0
         self._reference = thumbnail
         return verdict
+
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers."""
+        reference = torch.zeros(0) if self._reference is None else torch.from_numpy(self._reference.copy())
+        recent = torch.tensor(list(self._recent), dtype=torch.float64)
+        return {"reference": reference, "recent": recent, "silent": torch.tensor(self._silent)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Goes on as after `state()`."""
+        self._reference = state["reference"].numpy().copy() if state["reference"].numel() else None
+        self._recent = deque(state["recent"].tolist(), maxlen=self._recent.maxlen)
+        self._silent = int(state["silent"])
 
     def _compare(self, before: np.ndarray, after: np.ndarray) -> bool | None:
         a, b = _grid(before), _grid(after)

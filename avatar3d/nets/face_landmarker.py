@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from avatar3d.nets.blendshapes import BlendshapeNet
 from avatar3d.nets.crop import Square
@@ -124,6 +125,29 @@ class FaceLandmarker:
         self._known: list[_Known] = []
         self._lost: list[_Known] = []
         self._since_look = self._since_search = 1 << 30
+
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers of the frames so far."""
+        faces = [*self._known, *self._lost]
+        counters = [self._next_id, self._since_look, self._since_search, len(self._known)]
+        points = np.stack([f.reading.points for f in faces]) if faces else np.zeros((0, 478, 3))
+        readings = [[f.reading.presence, f.reading.logit, f.reading.tongue] for f in faces]
+        return {
+            "counters": torch.tensor(counters),
+            "numbers": torch.tensor([[f.id, f.missed] for f in faces], dtype=torch.int64).reshape(-1, 2),
+            "points": torch.from_numpy(points.astype(np.float64)),
+            "readings": torch.tensor(readings, dtype=torch.float64).reshape(-1, 3),
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Goes on as after `state()`."""
+        self._next_id, self._since_look, self._since_search, known = state["counters"].tolist()
+        points, readings, numbers = state["points"].numpy(), state["readings"].tolist(), state["numbers"].tolist()
+        faces = [
+            _Known(number, Reading(p.copy(), *reading), missed)
+            for (number, missed), p, reading in zip(numbers, points, readings, strict=True)
+        ]
+        self._known, self._lost = faces[:known], faces[known:]
 
     @typed
     def detect(self, image: UInt8[np.ndarray, "h w 3"]) -> list[FaceLandmarks]:

@@ -1,65 +1,22 @@
 """A capture to the landmarks of one face: decodes every view once, follows all faces, and chooses whom to keep."""
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from avatar3d.errors import DetectionError
 from avatar3d.geometry.projection import distort
-from avatar3d.nets import FaceLandmarker, FaceLandmarks
 from avatar3d.track.detections import Detections, Lens
+from avatar3d.track.look import NewShot, Seen, Sighting, look
+from avatar3d.track.slices import Slices
 from avatar3d.types.camera import Camera
-from avatar3d.types.capture import Capture, Frame, View
+from avatar3d.types.capture import Capture
 
 Face = int | tuple[float, float] | None
 Progress = Callable[[str, int, int], None]
-NewShot = Callable[[], Callable[[UInt8[np.ndarray, "h w 3"]], bool]]
-"""Makes a function that takes the frames of a view in order and says which begins a new shot."""
-
-MAX_FACES = 4
-INSPECT = 15
-"""Frames between looks at light and sharpness."""
-AHEAD = 4
-"""Frames that are decoded ahead."""
-
-
-@dataclass
-class Sighting:
-    """One face through one view."""
-
-    frames: list[int] = field(default_factory=list)
-    points: list[Tensor] = field(default_factory=list)
-    presence: list[float] = field(default_factory=list)
-    sizes: list[float] = field(default_factory=list)
-
-    def add(self, index: int, face: FaceLandmarks) -> None:
-        self.frames.append(index)
-        self.points.append(face.points[:, :2].clone())
-        self.presence.append(face.presence)
-        self.sizes.append(face.size)
-
-    @property
-    def score(self) -> float:
-        """Size times how long it was seen: the largest and steadiest face has the most."""
-        return float(np.sum(np.square(self.sizes) * np.array(self.presence)))
-
-
-@dataclass
-class Seen:
-    """One view, looked through."""
-
-    view: View
-    faces: dict[int, Sighting] = field(default_factory=dict)
-    times: list[float] = field(default_factory=list)
-    cuts: list[int] = field(default_factory=list)
-    light: list[float] = field(default_factory=list)
-    sharpness: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +35,32 @@ class Found:
     notes: tuple[str, ...]
 
 
-def find_face(capture: Capture, *, face: Face, new_shot: NewShot | None, progress: Progress | None) -> Found:
-    """Looks through the footage and follows one face.
+def find_face(
+    capture: Capture,
+    *,
+    face: Face = None,
+    new_shot: NewShot | None = None,
+    slices: Slices | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Found:
+    """Looks through the footage and follows one face; goes on from slices that an earlier run kept.
 
     Raises:
         DetectionError: no face, or not the one that was asked for.
     """
     total, done = max(capture.frame_count, 1), 0
     seen: list[Seen] = []
-    for view in capture.views:
+    for number, view in enumerate(capture.views):
         shots = new_shot() if new_shot is not None and view.kind != "photos" else None
         report = None if progress is None else (lambda i, before=done: progress("landmarks", before + i, total))
-        seen.append(_look(view, shots, report))
+
+        def resumed(frames: int, name: str = view.name) -> None:
+            if say is not None:
+                say(f"going on from a checkpoint: {frames} frames of {name} need not be looked at again")
+
+        keeper = None if slices is None else slices.of_view(number, resumed)
+        seen.append(look(view, shots, keeper, report))
         done += len(seen[-1].times)
     count = max(len(s.faces) if not s.cuts else _most_at_once(s) for s in seen)
     if count == 0:
@@ -120,81 +91,6 @@ def _most_at_once(seen: Seen) -> int:
         sum(any(a <= f < b for f in s.frames) for s in seen.faces.values())
         for a, b in zip(bounds[:-1], bounds[1:], strict=True)
     )
-
-
-def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The same frames, decoded in a thread of their own."""
-    waiting: queue.Queue = queue.Queue(AHEAD)
-    stop = threading.Event()
-
-    def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                waiting.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for frame in frames:
-                if not put(frame):
-                    return
-            put(None)
-        except BaseException as error:  # handed to the reader
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _look(view: View, new_shot: Callable | None, progress: Callable[[int], None] | None) -> Seen:
-    net = FaceLandmarker(max_faces=MAX_FACES, blendshapes=False)
-    out = Seen(view)
-    for i, frame in enumerate(_ahead(view.frames())):
-        if new_shot is not None and new_shot(frame.image):
-            out.cuts.append(i)
-            net.reset()
-        if view.kind == "photos":
-            found = [net.refine(frame.image, face) for face in net.detect(frame.image)]
-        else:
-            found = net.track(frame.image)
-        for face in found:
-            out.faces.setdefault(face.id, Sighting()).add(i, face)
-        out.times.append(frame.time)
-        if found and i % INSPECT == 0:
-            _inspect(frame.image, max(found, key=lambda f: f.size), out)
-        if progress is not None:
-            progress(i + 1)
-    return out
-
-
-def _inspect(image: np.ndarray, face: FaceLandmarks, out: Seen) -> None:
-    """Brightness and sharpness of the middle of a face."""
-    x0, y0, x1, y1 = face.box.tolist()
-    dx, dy = 0.2 * (x1 - x0), 0.2 * (y1 - y0)
-    h, w = image.shape[:2]
-    rows = slice(max(0, int(y0 + dy)), min(h, int(y1 - dy)))
-    columns = slice(max(0, int(x0 + dx)), min(w, int(x1 - dx)))
-    part = image[rows, columns].astype(np.float32).mean(2)
-    if min(part.shape) < 8:
-        return
-    out.light.append(float(part.mean()))
-    step = max(1, round((x1 - x0) / 128))
-    small = part[: part.shape[0] // step * step, : part.shape[1] // step * step]
-    small = small.reshape(small.shape[0] // step, step, -1, step).mean((1, 3))
-    if min(small.shape) > 4:
-        bend = 4 * small[1:-1, 1:-1] - small[2:, 1:-1] - small[:-2, 1:-1] - small[1:-1, 2:] - small[1:-1, :-2]
-        out.sharpness.append(float(bend.std()))
 
 
 @dataclass(frozen=True)

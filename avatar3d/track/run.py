@@ -6,7 +6,9 @@ from dataclasses import replace
 from avatar3d.models.linear import LinearModel
 from avatar3d.track.advice import advice, notes
 from avatar3d.track.config import TrackConfig
-from avatar3d.track.footage import Face, NewShot, Progress, find_face
+from avatar3d.track.footage import Face, Progress, find_face
+from avatar3d.track.look import NewShot
+from avatar3d.track.slices import Slices
 from avatar3d.track.solve import track_landmarks
 from avatar3d.types.capture import Capture
 from avatar3d.types.track import Track
@@ -21,6 +23,7 @@ def track(
     *,
     face: Face = None,
     new_shot: NewShot | None = None,
+    slices: Slices | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Track:
@@ -34,6 +37,7 @@ def track(
         config: Settings; the defaults if None.
         face: Whom to follow where there are several: a rank (0 is the largest and steadiest), or a point in pixels.
         new_shot: Makes what finds cuts; see `capture.CutDetector`. Without it footage is taken for one shot.
+        slices: Where detections are kept while footage is looked through, so that a killed run goes on.
         progress: Called with stage, done, total.
         say: Called with what a person must know: several faces, cuts, dropped frames, unknown focal length.
 
@@ -45,7 +49,7 @@ def track(
         ValueError: the model has no landmarks.
     """
     config = config or TrackConfig()
-    found = find_face(capture, face=face, new_shot=new_shot, progress=progress)
+    found = find_face(capture, face=face, new_shot=new_shot, slices=slices, progress=progress, say=say)
     solving = None if progress is None else (lambda share: progress("solve", round(1000 * share), 1000))
     result = track_landmarks(found.detections, model, config, progress=solving)
     words = notes(found, result)

@@ -135,6 +135,30 @@ def test_a_killed_fit_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys)
     assert [p.name for p in tmp_path.iterdir() if "checkpoint" in p.name] == []
 
 
+def test_a_fit_killed_while_it_looks_for_faces_goes_on(tmp_path, monkeypatch, capsys):
+    from avatar3d.nets import FaceLandmarker
+    from avatar3d.track import slices
+
+    short = tmp_path / "short.mp4"
+    _shorten(demo_clip(), short, 12)
+    command = ["fit", str(short), "-o", str(tmp_path / "me.avatar"), "--quality", "draft"]
+    monkeypatch.setattr(slices.ViewSlices, "due", lambda self: True)
+    look, looks = FaceLandmarker.track, []
+
+    def track(self, image):
+        looks.append(1)
+        if len(looks) == 8:
+            raise KeyboardInterrupt
+        return look(self, image)
+
+    monkeypatch.setattr(FaceLandmarker, "track", track)
+    assert main(command) == 130
+    assert not list(tmp_path.glob("me*"))
+    assert main(command) == 0
+    assert "7 frames of short need not" in capsys.readouterr().err and len(looks) == 8 + 12 - 7
+    assert {p.name for p in tmp_path.iterdir()} == {"short.mp4", "me.avatar"}
+
+
 def _shorten(source, target, frames):
     from avatar3d.export.video import VideoWriter
 

@@ -53,7 +53,7 @@ def measure(device: torch.device) -> Iterator[Result]:
             say(f"bench track: no peer: {why}")
         yield from _clip("synthetic", synthetic_detections(model), model, surrey)
         path = next((p for p in map(test_data, CLIPS) if p is not None), None) or demo_clip()
-        found = find_face(capture.open_capture(path), face=None, new_shot=None, progress=None)
+        found = find_face(capture.open_capture(path))
         yield from _clip(path.stem, _first(found.detections, FRAMES), model, surrey)
     finally:
         torch.set_num_threads(threads)
