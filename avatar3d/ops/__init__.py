@@ -3,12 +3,14 @@
 from avatar3d.ops.antialias import antialias, face_neighbours
 from avatar3d.ops.interpolate import interpolate
 from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landmark_equations
+from avatar3d.ops.photometric_loss import photometric_loss
 from avatar3d.ops.project_splats import ProjectedSplats, project_splats
 from avatar3d.ops.rasterize import Raster, rasterize
 from avatar3d.ops.sample_texture import sample_texture, texture_level
 from avatar3d.ops.screen_derivatives import screen_derivatives
 from avatar3d.ops.skin import skin
 from avatar3d.ops.solve_normal_equations import solve_normal_equations
+from avatar3d.ops.ssim import ssim
 
 __all__ = [
     "LandmarkRows",
@@ -19,11 +21,13 @@ __all__ = [
     "face_neighbours",
     "interpolate",
     "landmark_equations",
+    "photometric_loss",
     "project_splats",
     "rasterize",
     "sample_texture",
     "screen_derivatives",
     "skin",
     "solve_normal_equations",
+    "ssim",
     "texture_level",
 ]

@@ -11,7 +11,8 @@
     X(screen_derivatives)      \
     X(landmark_equations)      \
     X(solve_normal_equations)  \
-    X(project_splats)
+    X(project_splats)          \
+    X(ssim)
 
 namespace avatar3d {
 #define AVATAR3D_DECLARE_BINDER(op) void bind_##op(nanobind::module_& m);

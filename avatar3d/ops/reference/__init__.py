@@ -9,15 +9,18 @@ from avatar3d.ops.reference.sample_texture import sample_pyramid
 from avatar3d.ops.reference.screen_derivatives import screen_derivatives_pixels
 from avatar3d.ops.reference.skin import skin
 from avatar3d.ops.reference.solve_normal_equations import solve_normal_equations
+from avatar3d.ops.reference.ssim import photometric_loss, ssim
 
 __all__ = [
     "antialias_pixels",
     "interpolate",
     "landmark_equations",
+    "photometric_loss",
     "project_splats",
     "rasterize_pixels",
     "sample_pyramid",
     "screen_derivatives_pixels",
     "skin",
     "solve_normal_equations",
+    "ssim",
 ]
