@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from avatar3d import __version__, appearance, capture, models, storage
 from avatar3d import drive as driving
 from avatar3d.data import packaged
-from avatar3d.errors import AvatarError, FileError
+from avatar3d.errors import AvatarError, CaptureError, FileError
+from avatar3d.export import SOUND_RATE
 from avatar3d.export import export as write_file
 from avatar3d.export.film import FilmSettings, film
 from avatar3d.export.film import contact_sheet as draw_sheet
@@ -262,15 +264,48 @@ def resolve_motion(avatar: Avatar, motion: Motion | Path | str | None) -> Motion
     return storage.load(motion, Motion)
 
 
-def export(avatar: Avatar, output: Path | str, *, motion: Motion | Path | str | None = None) -> Path:
+def export(
+    avatar: Avatar, output: Path | str, *, motion: Motion | Path | str | None = None, sound: Path | str | None = None
+) -> Path:
     """Writes a file for engines and tools; the suffix chooses the format.
 
+    Args:
+        avatar: What is exported.
+        output: Where to.
+        motion: As for `resolve_motion`.
+        sound: File with the motion's sound, for .html; found by the name of the footage or of the motion's source
+            when left out, where that file is still there.
+
     Raises:
+        CaptureError: `sound` cannot be read, or has no sound in it.
         ExportError: unknown suffix, or the file did not survive being read back.
     """
-    resolved = resolve_motion(avatar, motion)
-    write_file(avatar, Path(output), motion="none" if resolved is None else resolved)
-    return Path(output)
+    output, resolved = Path(output), resolve_motion(avatar, motion)
+    samples = _sound(avatar, resolved, sound) if output.suffix.lower() == ".html" and resolved is not None else None
+    write_file(avatar, output, motion="none" if resolved is None else resolved, sound=samples)
+    return output
+
+
+def _sound(avatar: Avatar, motion: Motion, given: Path | str | None) -> Tensor | None:
+    """The sound of a motion: of a file that is named, else of what it was made from, where that is at hand."""
+    if given is None:
+        own = motion is avatar.motion and avatar.footage is not None
+        sources = avatar.footage.sources if own and avatar.footage else (motion.source,)
+        if len(sources) != 1 or not Path(sources[0]).is_file():
+            return None
+    path = Path(sources[0] if given is None else given)
+    start = 0.0
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        view = capture.open_capture(path).views[0]
+        if view.audio is None and given is None:
+            return None
+        path, start = view.audio or path, view.audio_start
+    try:
+        return capture.load_audio(path, SOUND_RATE, start)
+    except CaptureError:
+        if given is not None:
+            raise
+        return None  # the motion's source is no sound
 
 
 def render(

@@ -1,4 +1,4 @@
-"""Avatar (and motion) to a file that engines and tools read: .glb .obj .ply .csv."""
+"""Avatar (and motion) to a file that engines and tools read: .glb .html .obj .ply .csv."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,9 @@ class Arguments:
     """What to write; the suffix chooses the format."""
     motion: str | None = None
     """A .motion file (default: the motion that the avatar's footage showed), or `none` for a still."""
+    sound: Path | None = None
+    """File with the motion's sound, for .html (default: the footage or sound that the motion was made from, where it
+    is still at hand)."""
     json: bool = False
     """Print what was written as JSON."""
 
@@ -27,7 +30,7 @@ class Arguments:
 def run(arguments: Arguments) -> int:
     """Exports and reports the size."""
     avatar = pipeline.load_avatar(arguments.avatar)
-    written = pipeline.export(avatar, arguments.output, motion=arguments.motion)
+    written = pipeline.export(avatar, arguments.output, motion=arguments.motion, sound=arguments.sound)
     size = written.stat().st_size
     if arguments.json:
         print_json({"file": str(written), "bytes": size})

@@ -3,7 +3,19 @@
 from avatar3d.export.arkit_json import write_arkit_json
 from avatar3d.export.dispatch import SUFFIXES, export
 from avatar3d.export.glb import write_glb
+from avatar3d.export.html import write_html
 from avatar3d.export.livelink import write_livelink_csv
 from avatar3d.export.mesh import write_obj, write_ply
+from avatar3d.export.sound import SOUND_RATE
 
-__all__ = ["SUFFIXES", "export", "write_arkit_json", "write_glb", "write_livelink_csv", "write_obj", "write_ply"]
+__all__ = [
+    "SOUND_RATE",
+    "SUFFIXES",
+    "export",
+    "write_arkit_json",
+    "write_glb",
+    "write_html",
+    "write_livelink_csv",
+    "write_obj",
+    "write_ply",
+]

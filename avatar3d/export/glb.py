@@ -15,6 +15,7 @@ from avatar3d import __version__
 from avatar3d.export.glb_buffer import GlbBuffer
 from avatar3d.export.glb_check import check_glb
 from avatar3d.export.glb_texture import base_color_jpeg, roughness_png
+from avatar3d.export.seams import split_at_seams
 from avatar3d.geometry.rotation import rotvec_to_quat
 from avatar3d.geometry.surface import vertex_normals
 from avatar3d.models.motion import continuous
@@ -77,7 +78,7 @@ def _joint_nodes(rig: Rig, first: int) -> list[gl.Node]:
 
 
 def _mesh(rig: Rig, buffer: GlbBuffer) -> gl.Mesh:
-    source, uv, indices = _split_at_seams(rig)
+    source, uv, indices = split_at_seams(rig)
     neutral, shapes = rig.neutral.double(), rig.shapes.double()
     normals = vertex_normals(neutral, rig.faces).nan_to_num(0.0)
     normals[normals.norm(dim=1) < 0.5] = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -104,13 +105,6 @@ def _mesh(rig: Rig, buffer: GlbBuffer) -> gl.Mesh:
     weights_at_rest = [0.0] * len(targets)
     names = {"targetNames": list(rig.shape_names)}
     return gl.Mesh(name="avatar", primitives=[primitive], weights=weights_at_rest, extras=names)
-
-
-def _split_at_seams(rig: Rig) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """One vertex per distinct (vertex, uv) pair: its rig vertex, its uv, and the triangles' indices, flat."""
-    pairs = torch.stack([rig.faces.flatten().long(), rig.uv_faces.flatten().long()], 1)
-    unique, inverse = torch.unique(pairs, dim=0, return_inverse=True)
-    return unique[:, 0], unique[:, 1], inverse.numpy()
 
 
 def _four_influences(rig: Rig) -> tuple[np.ndarray, np.ndarray]:

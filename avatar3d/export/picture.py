@@ -45,11 +45,23 @@ def front_camera(rig: Rig, size: int, *, turn: float = 0.0, centre: Tensor | Non
         turn: Angle by which the camera goes round to the subject's left, radians.
         centre: Moves the point that is looked at, metres.
     """
+    target, distance = front_view(rig)
+    return look_at(target + (0 if centre is None else centre.double()), turn, distance, size)
+
+
+@typed
+def front_view(rig: Rig) -> tuple[Float[Tensor, "3"], float]:
+    """What the front camera looks at, and from how far, metres."""
     head = rig.neutral[:, 1] > rig.joint_positions[_joint(rig, "neck"), 1]
     lower, upper = rig.neutral[head].amin(0).double(), rig.neutral[head].amax(0).double()
-    target = (lower + upper) / 2 + (0 if centre is None else centre.double())
     distance = float(upper[1] - lower[1]) / 0.74 / (2 * math.tan(FRONT_FIELD_OF_VIEW / 2)) + 0.08
-    return look_at(target, turn, distance, size)
+    return (lower + upper) / 2, distance
+
+
+@typed
+def picture_light() -> Float[Tensor, "9 3"]:
+    """The light of pictures that are not taken in the footage's own."""
+    return 1.25 * studio_light()
 
 
 @typed
@@ -95,9 +107,7 @@ def draw(
     if box is None:
         return out
     left, top, right, bottom = box
-    linear, covered = _lit(
-        avatar, vertices, _crop(camera, box), 1.25 * studio_light() if light is None else light, textured
-    )
+    linear, covered = _lit(avatar, vertices, _crop(camera, box), picture_light() if light is None else light, textured)
     colour, covered = _shrink(linear), _shrink(covered[..., None])
     # Blended in sRGB, as every image program does; `linear` is black where there is nothing, so un-multiply first.
     colour = linear_to_srgb((colour / covered.clamp_min(1e-6)).clamp(0, 1))

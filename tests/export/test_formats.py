@@ -68,7 +68,7 @@ def test_timecodes():
 
 def test_what_cannot_be_exported(tmp_path):
     avatar = make_avatar()
-    with pytest.raises(ValueError, match=r"unknown suffix '.fbx'; known are .glb, .obj"):
+    with pytest.raises(ValueError, match=r"unknown suffix '.fbx'; known are .glb, .html, .obj"):
         export(avatar, tmp_path / "me.fbx")
     for motion in (None, "none"):
         with pytest.raises(ValueError, match="there is none"):

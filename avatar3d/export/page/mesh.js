@@ -1,0 +1,208 @@
+// The textured mesh, drawn as `avatar3d render` draws it: light at the vertices, texture in linear light, samples
+// averaged in linear light, blended with the background in sRGB.
+
+import { attach, COVER, HEAD, nearest, program, refill, table } from "./gl.js";
+
+const VERTEX = `${HEAD}
+layout(location = 0) in uint a_vertex;
+layout(location = 1) in vec2 a_uv;
+uniform mat4 u_clip;
+uniform sampler2D u_vertices;
+uniform sampler2D u_normals;
+uniform vec3 u_light[9];
+uniform vec3 u_albedo;
+out vec3 v_lit;
+out vec2 v_uv;
+void main() {
+  ivec2 at = ivec2(a_vertex % 1024u, a_vertex / 1024u);
+  vec3 n = texelFetch(u_normals, at, 0).xyz;
+  float size = length(n);
+  n = size > 0.0 ? n / size : vec3(0);
+  // Ramamoorthi and Hanrahan (2001).
+  vec3 lit = 0.282095 * u_light[0] + 0.488603 * (n.y * u_light[1] + n.z * u_light[2] + n.x * u_light[3])
+    + 1.092548 * (n.x * n.y * u_light[4] + n.y * n.z * u_light[5] + n.x * n.z * u_light[7])
+    + 0.315392 * (3.0 * n.z * n.z - 1.0) * u_light[6] + 0.546274 * (n.x * n.x - n.y * n.y) * u_light[8];
+  v_lit = max(lit, 0.0) * u_albedo;
+  v_uv = a_uv;
+  gl_Position = u_clip * vec4(texelFetch(u_vertices, at, 0).xyz, 1);
+}`;
+
+const FRAGMENT = `${HEAD}
+uniform sampler2D u_texture;
+uniform bool u_textured;
+in vec3 v_lit;
+in vec2 v_uv;
+out vec4 o_linear;
+void main() {
+  vec3 albedo = u_textured ? texture(u_texture, v_uv).rgb : vec3(1);
+  o_linear = vec4(v_lit * albedo, 1);
+}`;
+
+const RESOLVE = `${HEAD}
+uniform sampler2D u_drawn;
+uniform int u_samples;
+uniform vec3 u_background;
+out vec4 o_colour;
+void main() {
+  vec4 sum = vec4(0);
+  ivec2 at = ivec2(gl_FragCoord.xy) * u_samples;
+  for (int j = 0; j < u_samples; j++)
+    for (int i = 0; i < u_samples; i++) sum += texelFetch(u_drawn, at + ivec2(i, j), 0);
+  vec3 linear = clamp(sum.rgb / max(sum.a, 1e-6), 0.0, 1.0);
+  vec3 high = 1.055 * pow(max(linear, 1e-8), vec3(1.0 / 2.4)) - 0.055;
+  vec3 srgb = mix(high, linear * 12.92, lessThanEqual(linear, vec3(0.0031308)));
+  o_colour = vec4(mix(u_background, srgb, sum.a / float(u_samples * u_samples)), 1);
+}`;
+
+export class MeshPicture {
+  static async create(gl, rig, block) {
+    const picture = new MeshPicture(gl, rig, block);
+    if (block.has("texture")) await picture.load(block);
+    return picture;
+  }
+
+  constructor(gl, rig, block) {
+    this.gl = gl;
+    this.rig = rig;
+    this.light = Float32Array.from(block.facts.light.flat());
+    this.albedo = block.facts.albedo;
+    this.draws = program(gl, VERTEX, FRAGMENT);
+    this.resolves = program(gl, COVER, RESOLVE);
+    this.vertices = table(gl, "rgba32f", rig.count);
+    this.normals = table(gl, "rgba32f", rig.count);
+    this.array = gl.createVertexArray();
+    gl.bindVertexArray(this.array);
+    const buffer = (target, data) => {
+      gl.bindBuffer(target, gl.createBuffer());
+      gl.bufferData(target, data, gl.STATIC_DRAW);
+    };
+    buffer(gl.ARRAY_BUFFER, Uint32Array.from(block.stored("corner_vertex")));
+    gl.enableVertexAttribArray(0);
+    gl.vertexAttribIPointer(0, 1, gl.UNSIGNED_INT, 0, 0);
+    buffer(gl.ARRAY_BUFFER, block.numbers("corner_uv"));
+    gl.enableVertexAttribArray(1);
+    gl.vertexAttribPointer(1, 2, gl.FLOAT, false, 0, 0);
+    const triangles = Uint32Array.from(block.stored("triangles"));
+    buffer(gl.ELEMENT_ARRAY_BUFFER, triangles);
+    gl.bindVertexArray(null);
+    this.corners = triangles.length;
+    this.empty = table(gl, "rgba32f", 1);
+  }
+
+  async load(block) {
+    const { gl } = this;
+    const picture = new Blob([block.stored("texture")], { type: block.facts.texture });
+    const image = new Image(); // the page counts as loaded when it has arrived
+    await new Promise((done, failed) => {
+      image.onload = done;
+      image.onerror = () => failed(new Error("This page is damaged: its texture cannot be read."));
+      image.src = URL.createObjectURL(picture);
+    });
+    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+    this.texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, this.texture);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.SRGB8_ALPHA8, gl.RGBA, gl.UNSIGNED_BYTE, image);
+    gl.generateMipmap(gl.TEXTURE_2D);
+    URL.revokeObjectURL(image.src);
+    const sampler = (smallest) => {
+      const made = gl.createSampler();
+      gl.samplerParameteri(made, gl.TEXTURE_MIN_FILTER, smallest);
+      gl.samplerParameteri(made, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
+      gl.samplerParameteri(made, gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE);
+      gl.samplerParameteri(made, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
+      return made;
+    };
+    this.samplers = { exact: sampler(gl.LINEAR), quick: sampler(gl.LINEAR_MIPMAP_LINEAR) };
+  }
+
+  /** After the rig was posed. */
+  update() {
+    const { gl, rig } = this;
+    rig.updateNormals();
+    refill(gl, this.vertices, "rgba32f", rig.count, rig.vertices);
+    refill(gl, this.normals, "rgba32f", rig.count, rig.normals);
+  }
+
+  get info() {
+    return { appearance: "mesh", vertices: this.rig.count, triangles: this.corners / 3 };
+  }
+
+  /**
+   * @param view Camera.picture
+   * @param background sRGB, 0..1
+   * @param exact two by two samples for every pixel, each shaded, as our own renderer; else the GPU's antialiasing
+   */
+  draw(view, background, exact) {
+    const { gl } = this;
+    const target = this.target(view.width, view.height, exact);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target.drawn);
+    gl.viewport(0, 0, target.samples * view.width, target.samples * view.height);
+    gl.clearColor(0, 0, 0, 0);
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
+    gl.enable(gl.DEPTH_TEST);
+    gl.disable(gl.BLEND);
+    const { made, places } = this.draws;
+    gl.useProgram(made);
+    gl.uniformMatrix4fv(places.u_clip, false, view.clip);
+    gl.uniform3fv(places.u_light, this.light);
+    gl.uniform3fv(places.u_albedo, this.albedo);
+    gl.uniform1i(places.u_textured, this.texture ? 1 : 0);
+    attach(gl, 0, this.vertices, places.u_vertices);
+    attach(gl, 1, this.normals, places.u_normals);
+    attach(gl, 2, this.texture || this.empty, places.u_texture);
+    if (this.texture) gl.bindSampler(2, exact ? this.samplers.exact : this.samplers.quick);
+    gl.bindVertexArray(this.array);
+    gl.drawElements(gl.TRIANGLES, this.corners, gl.UNSIGNED_INT, 0);
+    gl.bindVertexArray(null);
+    gl.bindSampler(2, null);
+    gl.disable(gl.DEPTH_TEST);
+    if (target.resolved) {
+      gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.drawn);
+      gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, target.resolved);
+      gl.blitFramebuffer(0, 0, view.width, view.height, 0, 0, view.width, view.height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+    }
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.viewport(0, 0, view.width, view.height);
+    gl.useProgram(this.resolves.made);
+    attach(gl, 0, target.picture, this.resolves.places.u_drawn);
+    gl.uniform1i(this.resolves.places.u_samples, target.samples);
+    gl.uniform3fv(this.resolves.places.u_background, background);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+
+  /** Framebuffers of the picture's size. Eight bits are sRGB-coded, so that linear light loses nothing visible. */
+  target(width, height, exact) {
+    const key = `${width} ${height} ${exact}`;
+    if (this.last && this.last.key === key) return this.last;
+    const { gl } = this;
+    if (this.last) this.last.release();
+    const samples = exact ? 2 : 1;
+    const w = samples * width;
+    const h = samples * height;
+    const picture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, picture);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.SRGB8_ALPHA8, w, h);
+    nearest(gl);
+    const multi = exact ? 0 : Math.min(4, gl.getParameter(gl.MAX_SAMPLES));
+    const renderbuffer = (format, place) => {
+      const made = gl.createRenderbuffer();
+      gl.bindRenderbuffer(gl.RENDERBUFFER, made);
+      gl.renderbufferStorageMultisample(gl.RENDERBUFFER, multi, format, w, h);
+      gl.framebufferRenderbuffer(gl.FRAMEBUFFER, place, gl.RENDERBUFFER, made);
+      return made;
+    };
+    const [drawn, resolved] = [gl.createFramebuffer(), multi ? gl.createFramebuffer() : null];
+    gl.bindFramebuffer(gl.FRAMEBUFFER, resolved || drawn);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, picture, 0);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, drawn);
+    const depth = renderbuffer(gl.DEPTH_COMPONENT24, gl.DEPTH_ATTACHMENT);
+    const colour = multi ? renderbuffer(gl.SRGB8_ALPHA8, gl.COLOR_ATTACHMENT0) : null;
+    const release = () => {
+      for (const buffer of [depth, colour]) gl.deleteRenderbuffer(buffer);
+      for (const buffer of [drawn, resolved]) gl.deleteFramebuffer(buffer);
+      gl.deleteTexture(picture);
+    };
+    this.last = { key, samples, picture, drawn, resolved, release };
+    return this.last;
+  }
+}

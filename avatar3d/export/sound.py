@@ -1,0 +1,40 @@
+"""Sound as a small file that every browser plays."""
+
+import io
+
+import av
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.typing import typed
+
+SOUND_RATE = 44100
+"""Samples per second that `encode_sound` expects."""
+_BITS_PER_SECOND = 96_000
+_FRAME = 1024
+
+
+@typed
+def encode_sound(samples: Float[Tensor, "n"], duration: float) -> bytes:
+    """Mono sound as AAC in MP4 (`audio/mp4`).
+
+    Args:
+        samples: At `SOUND_RATE`, full scale at -1 and 1.
+        duration: Seconds; shorter sound is followed by silence, longer sound is cut.
+    """
+    sound = np.zeros((1, max(1, round(duration * SOUND_RATE))), np.float32)
+    count = min(sound.shape[1], len(samples))
+    sound[0, :count] = samples[:count].float().clamp(-1, 1).numpy()
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=SOUND_RATE)
+        stream.bit_rate = _BITS_PER_SECOND
+        stream.codec_context.layout = "mono"
+        for at in range(0, sound.shape[1], _FRAME):
+            part = np.ascontiguousarray(sound[:, at : at + _FRAME])
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = SOUND_RATE, at
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()

@@ -1,0 +1,124 @@
+"""The exported page in headless Chromium, drawn in software, against our own posing and pictures."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import page_browser
+import pytest
+from engine_checks import Missing
+from page_browser import run_page
+from PIL import Image
+from rig_factory import make_avatar, make_motion
+
+from avatar3d.export import export
+from avatar3d.export.film import FilmSettings, film
+from avatar3d.export.picture import posed_vertices
+
+SIZE = 256
+
+
+@pytest.fixture(scope="module", autouse=True)
+def browser():
+    try:
+        page_browser.chromium()
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def avatar():
+    motion = make_motion(frames=12, fps=25.0)
+    rotations = {name: 0.4 * values for name, values in motion.rotations.items()}
+    return make_avatar(replace(motion, rotations=rotations, translation=0.3 * motion.translation))
+
+
+@pytest.fixture(scope="module")
+def page(avatar, tmp_path_factory):
+    return export(avatar, tmp_path_factory.mktemp("page") / "me.html")
+
+
+def pixels(content) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content) if isinstance(content, bytes) else content).convert("RGB"), float)
+
+
+def ours(avatar, folder, **settings) -> np.ndarray:
+    film(avatar, folder / "ours.png", avatar.motion, FilmSettings(size=SIZE, **settings))
+    return pixels(folder / "ours.png")
+
+
+def psnr_inside(a: np.ndarray, b: np.ndarray, background: int = 255) -> float:
+    """Over the pixels that are not background in either picture."""
+    drawn = (np.abs(a - background).max(2) > 0) | (np.abs(b - background).max(2) > 0)
+    assert drawn.mean() > 0.1
+    return 10 * np.log10(255**2 / max(((a - b)[drawn] ** 2).mean(), 1e-9))
+
+
+def test_pictures_and_posing(avatar, page, tmp_path):
+    script = """await a.ready;
+        const take = async (name) => send(name, await a.image());
+        await take("first");
+        a.setFrame(7); await take("frame"); await send("vertices", a.vertices);
+        a.setCamera("orbit"); await take("orbit");
+        a.setCamera("front"); a.neutral(); a.setShapes({ jawOpen: 0.5, mouthSmileLeft: 1 }); a.setHead({ yaw: 20 });
+        await take("made");
+        return { frames: a.frames, names: a.shapeNames, info: a.info, fps: await a.fps(0.5) };"""
+    found, sent, asked = run_page(page, script, query="camera=front&frame=0&ui=0", size=(SIZE, SIZE))
+    assert asked.count("/page.html") == 1 and set(asked) <= {"/", "/page.html", "/favicon.ico"}
+    assert found["frames"] == 12 and found["names"] == list(avatar.rig.shape_names) and found["fps"] > 0
+    assert found["info"]["triangles"] == len(avatar.rig.faces) and found["info"]["width"] == SIZE
+    for name, settings in {"first": {}, "frame": {"frame": 7}, "orbit": {"camera": "orbit", "frame": 7}}.items():
+        psnr = psnr_inside(pixels(sent[name]), ours(avatar, tmp_path, **settings))
+        assert psnr > 30, (name, psnr)
+    vertices = np.frombuffer(sent["vertices"], np.float32).reshape(-1, 3)
+    expected = posed_vertices(avatar.rig, avatar.motion, 7).numpy()
+    assert np.abs(vertices - expected).max() < 1e-4
+    assert psnr_inside(pixels(sent["first"]), pixels(sent["frame"])) < 25, "frames differ"
+
+
+def test_the_picture_is_there_when_the_page_has_loaded(avatar, page, tmp_path):
+    page_browser.screenshot(page, tmp_path / "shot.png", "camera=front&frame=3&ui=0&background=black", (512, 512))
+    film(avatar, tmp_path / "ours.png", avatar.motion, FilmSettings(size=512, frame=3, background="black"))
+    assert psnr_inside(pixels(tmp_path / "shot.png"), pixels(tmp_path / "ours.png"), background=0) > 30
+
+
+def test_controls(page):
+    script = """await a.ready;
+        const shape = (name) => page.querySelector(`input[aria-label="${name}"]`);
+        const move = (input, to) => { input.value = to; input.dispatchEvent(new Event("input")); };
+        const next = () => new Promise((done) => setTimeout(done, 300));
+        const sliders = a.shapeNames.filter((name) => shape(name)).length;
+        page.getElementById("neutral").click();
+        move(shape("eyeBlinkLeft"), 0.75); move(shape("jawLeft"), 0.5); move(shape("Across"), 0.5);
+        move(shape("Turn"), 30);
+        await next();
+        const after = a.shapes;
+        page.getElementById("play").click(); await next(); await next();
+        const playing = page.getElementById("play").textContent;
+        page.getElementById("play").click();
+        return { sliders, after, head: a.head, playing, clock: page.getElementById("clock").textContent,
+          frame: a.frame, panel: page.getElementById("panel").offsetWidth };"""
+    found, _, _ = run_page(page, script, size=(900, 500))
+    assert found["sliders"] == 52 and found["panel"] > 200
+    moved = {name: value for name, value in found["after"].items() if value}
+    assert moved == pytest.approx({
+        "eyeBlinkLeft": 0.75, "eyeBlinkRight": 0.75, "jawLeft": 0.5, "eyeLookOutLeft": 0.5, "eyeLookInRight": 0.5
+    })  # fmt: skip
+    assert found["head"] == {"yaw": 30, "pitch": 0, "roll": 0}
+    assert found["playing"] == "Pause" and found["frame"] > 0 and "/ 0:00.5" in found["clock"]
+
+
+def test_a_browser_without_webgl_is_told_so(page):
+    script = """let reason = ""; await a.ready.catch((error) => { reason = error.message; });
+        const panel = getComputedStyle(page.getElementById("panel"));
+        return [reason, page.getElementById("message").textContent, panel.display];"""
+    (reason, shown, panel), _, _ = run_page(page, script, flags=["--disable-3d-apis"], size=(400, 300))
+    assert shown == reason and "needs WebGL 2" in shown and shown.count(".") == 1 and panel == "none"
+
+
+def test_a_damaged_page_says_so(page, tmp_path):
+    text = page.read_text()
+    at = text.index('id="avatar">') + 4000
+    (tmp_path / "bad.html").write_text(text[:at] + "AAAAAAAA" + text[at + 8 :])
+    found, _, _ = run_page(tmp_path / "bad.html", "return a.ready.then(() => 'drawn', (error) => error.message);")
+    assert found != "drawn"
