@@ -1,0 +1,145 @@
+"""Splats of an avatar from its rig's triangles into the world, for a batch of poses."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.geometry.harmonics import rotate_splat_sh
+from avatar3d.geometry.rotation import matrix_to_quat, quat_product, rotvec_to_matrix
+from avatar3d.geometry.transform import global_transforms
+from avatar3d.types import Rig
+from avatar3d.types.gaussians import BASIS_ROWS, Gaussians
+from avatar3d.typing import typed
+
+HEAD_CHAIN = ("head", "neck", "root")
+"""Joints whose frame the spherical harmonics may be in: the first of these that the rig has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PosedGaussians:
+    """Splats in the world, for a batch of poses."""
+
+    means: Float[Tensor, "b n 3"]
+    """Metres."""
+    quats: Float[Tensor, "b n 4"]
+    """wxyz; not normalised."""
+    scales: Float[Tensor, "b n 3"]
+    """Standard deviations, metres."""
+    opacities: Float[Tensor, "b n"]
+    """0..1."""
+    sh: Float[Tensor, "b n k 3"]
+    """As `Gaussians.sh`; directions in the head's frame."""
+    head_rotation: Float[Tensor, "b 3 3"] | None
+    """R_world_head; None where they are the same."""
+
+    @property
+    def world_sh(self) -> Float[Tensor, "b n k 3"]:
+        """Spherical harmonics for directions in world space."""
+        return self.sh if self.head_rotation is None else rotate_splat_sh(self.sh, self.head_rotation)
+
+
+@typed
+def pose_gaussians(
+    gaussians: Gaussians,
+    rig: Rig,
+    vertices: Float[Tensor, "b v 3"],
+    coefficients: Float[Tensor, "b s"] | None = None,
+    head_rotation: Float[Tensor, "b 3 3"] | None = None,
+) -> PosedGaussians:
+    """Brings splats into the world: what the expression changes, then the triangles they are bound to.
+
+    Differentiable in every attribute, vertices, coefficients and head rotation.
+
+    Args:
+        gaussians: Splats of an avatar.
+        rig: The avatar's with its anchors (`models.anchors.with_anchors`): the one the vertices are of.
+        vertices: Posed, world space, metres.
+        coefficients: Of the rig's shapes; without them the expression-dependent change is left out.
+        head_rotation: R_world_head (see `head_rotation_of`); the identity when left out.
+
+    Raises:
+        ValueError: vertices of another rig, or as many coefficients as the splats are not made for.
+    """
+    if vertices.shape[1] != len(rig.neutral):
+        raise ValueError(
+            f"pose_gaussians: {vertices.shape[1]} vertices for a rig of {len(rig.neutral)}; "
+            "pose the rig that models.anchors.with_anchors gives."
+        )
+    like = vertices
+    offsets, quats = gaussians.offsets.to(like), gaussians.quats.to(like)
+    log_scales, logits, sh = (x.to(like) for x in (gaussians.log_scales, gaussians.logit_opacities, gaussians.sh))
+    faces, face, barycentrics = rig.faces, gaussians.face, gaussians.barycentrics.to(like)
+    b = len(vertices)
+    change = None if coefficients is None else _change(gaussians, coefficients.to(like))
+    if change is None:
+        scales = log_scales.exp()
+        means, quats, scales = _rig_splats(vertices, faces, face, barycentrics, offsets, quats, scales)
+        opacities, sh = logits.sigmoid().expand(b, -1), sh.expand(b, -1, -1, -1)
+    else:
+        parts = {name: change[..., rows] for name, rows in BASIS_ROWS.items()}
+        posed = [
+            _rig_splats(
+                vertices[i : i + 1], faces, face, barycentrics, offsets + parts["offsets"][i],
+                quats + parts["quats"][i], (log_scales + parts["log_scales"][i]).exp(),
+            )
+            for i in range(b)
+        ]  # fmt: skip
+        means, quats, scales = (torch.cat(x) for x in zip(*posed, strict=True))
+        opacities = (logits + parts["logit_opacities"][..., 0]).sigmoid()
+        sh = torch.cat([sh[None, :, :1] + parts["colour"][:, :, None], sh[None, :, 1:].expand(b, -1, -1, -1)], 2)
+    return PosedGaussians(
+        means=means, quats=quats, scales=scales, opacities=opacities, sh=sh,
+        head_rotation=None if head_rotation is None else head_rotation.to(like),
+    )  # fmt: skip
+
+
+@typed
+def head_rotation_of(rig: Rig, rotations: dict[str, Float[Tensor, "b 3"]], batch: int = 1) -> Float[Tensor, "b 3 3"]:
+    """R_world_head of poses, from rotation vectors by joint name as `models.rig.pose_rig` takes them.
+
+    Args:
+        rig: Whose head, or neck or root where it has none.
+        rotations: Joints that are not named stay at rest.
+        batch: Number of poses, where `rotations` is empty.
+    """
+    example = next(iter(rotations.values()), torch.zeros(batch, 3))
+    zero = torch.zeros_like(example)
+    R = rotvec_to_matrix(torch.stack([rotations.get(name, zero) for name in rig.joint_names], 1))
+    rest = rig.joint_positions.to(example).expand(len(example), -1, -1)
+    joint = next(rig.joint_names.index(name) for name in (*HEAD_CHAIN, rig.joint_names[0]) if name in rig.joint_names)
+    return global_transforms(rig.joint_parents, rest, R)[:, joint, :3, :3]
+
+
+def _change(gaussians: Gaussians, coefficients: Float[Tensor, "b s"]) -> Float[Tensor, "b n 14"] | None:
+    """What the expression adds to the attributes."""
+    if gaussians.mixing is None or gaussians.basis is None:
+        return None
+    mixing, basis = gaussians.mixing.to(coefficients), gaussians.basis.to(coefficients)
+    if mixing.shape[1] != coefficients.shape[1]:
+        raise ValueError(f"pose_gaussians: {coefficients.shape[1]} coefficients for splats made for {mixing.shape[1]}.")
+    components = coefficients @ mixing.T
+    if gaussians.limits is not None:
+        low, high = gaussians.limits.to(coefficients).unbind(1)
+        components = torch.minimum(torch.maximum(components, low), high)
+    return (components @ basis.flatten(1)).view(len(components), *basis.shape[1:])
+
+
+def _rig_splats(
+    vertices: Tensor, faces: Tensor, face: Tensor, barycentrics: Tensor, offsets: Tensor, quats: Tensor, scales: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From the frames of triangles to the world: x along the first edge, z the normal, size sqrt(2 area)."""
+    corners = vertices[:, faces[face.long()].long()]
+    a, edge, other = corners[:, :, 0], corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]
+    cross = torch.linalg.cross(edge, other)
+    area, length = cross.norm(dim=-1, keepdim=True), edge.norm(dim=-1, keepdim=True)
+    flat = area[..., 0] < 1e-20
+    x, z = edge / length.clamp_min(1e-20), cross / area.clamp_min(1e-20)
+    R = torch.stack([x, torch.linalg.cross(z, x), z], -1)
+    R = torch.where(flat[..., None, None], torch.eye(3).to(R), R)
+    size = torch.where(flat[..., None], torch.zeros_like(area), area.clamp_min(1e-20).sqrt())
+    point = a + barycentrics[:, 1:2] * edge + barycentrics[:, 2:] * other
+    means = point + size * (R @ offsets[:, :, None])[..., 0]
+    p, q = matrix_to_quat(R), torch.nn.functional.normalize(quats, dim=-1).expand(len(vertices), -1, -1)
+    return means, quat_product(p, q), size * scales
