@@ -1,6 +1,7 @@
 """Differentiable operations, each with a torch reference, a C++ kernel and a CUDA kernel."""
 
 from avatar3d.ops.antialias import antialias, face_neighbours
+from avatar3d.ops.blend_splats import blend_splats
 from avatar3d.ops.interpolate import interpolate
 from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landmark_equations
 from avatar3d.ops.photometric_loss import photometric_loss
@@ -18,6 +19,7 @@ __all__ = [
     "ProjectedSplats",
     "Raster",
     "antialias",
+    "blend_splats",
     "face_neighbours",
     "interpolate",
     "landmark_equations",

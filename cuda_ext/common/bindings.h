@@ -12,7 +12,8 @@
     X(landmark_equations)      \
     X(solve_normal_equations)  \
     X(project_splats)          \
-    X(ssim)
+    X(ssim)                    \
+    X(blend_splats)
 
 namespace avatar3d {
 #define AVATAR3D_DECLARE_BINDER(op) void bind_##op(nanobind::module_& m);

@@ -1,6 +1,7 @@
 """The operations in plain torch: their definition, and the fallback where no compiler was."""
 
 from avatar3d.ops.reference.antialias import antialias_pixels
+from avatar3d.ops.reference.blend_splats import blend_splats
 from avatar3d.ops.reference.interpolate import interpolate
 from avatar3d.ops.reference.landmark_equations import landmark_equations
 from avatar3d.ops.reference.project_splats import project_splats
@@ -13,6 +14,7 @@ from avatar3d.ops.reference.ssim import photometric_loss, ssim
 
 __all__ = [
     "antialias_pixels",
+    "blend_splats",
     "interpolate",
     "landmark_equations",
     "photometric_loss",
