@@ -7,6 +7,7 @@ from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landm
 from avatar3d.ops.photometric_loss import photometric_loss
 from avatar3d.ops.project_splats import ProjectedSplats, project_splats
 from avatar3d.ops.rasterize import Raster, rasterize
+from avatar3d.ops.rig_splats import RiggedSplats, rig_splats
 from avatar3d.ops.sample_texture import sample_texture, texture_level
 from avatar3d.ops.screen_derivatives import screen_derivatives
 from avatar3d.ops.skin import skin
@@ -18,6 +19,7 @@ __all__ = [
     "NormalEquations",
     "ProjectedSplats",
     "Raster",
+    "RiggedSplats",
     "antialias",
     "blend_splats",
     "face_neighbours",
@@ -26,6 +28,7 @@ __all__ = [
     "photometric_loss",
     "project_splats",
     "rasterize",
+    "rig_splats",
     "sample_texture",
     "screen_derivatives",
     "skin",

@@ -13,7 +13,8 @@
     X(solve_normal_equations)  \
     X(project_splats)          \
     X(ssim)                    \
-    X(blend_splats)
+    X(blend_splats)            \
+    X(rig_splats)
 
 namespace avatar3d {
 #define AVATAR3D_DECLARE_BINDER(op) void bind_##op(nanobind::module_& m);

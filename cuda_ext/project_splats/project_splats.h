@@ -3,11 +3,9 @@
 // cov = N N^T with N = J W R S: J the Jacobian of the pinhole camera, W the camera's rotation, R S the splat's axes.
 // det(cov) is the sum of the squared 2x2 minors of N, which does not cancel however long and thin the splat is.
 #pragma once
-#include <cmath>
-#include <type_traits>
-
 #include "common/hd.h"
 #include "common/isa.h"
+#include "common/lane_math.h"
 #include "common/sh.h"
 
 namespace avatar3d {
@@ -78,19 +76,6 @@ AVATAR3D_HD ProjectCamera<T> project_camera(const ProjectArgs<T>& a, int64_t b) 
     return c;
 }
 
-template <typename V>
-AVATAR3D_HD V square_root(V v) {
-    if constexpr (std::is_same<V, float>::value) {
-        return sqrtf(v);
-    } else if constexpr (std::is_same<V, double>::value) {
-        return sqrt(v);
-    } else {
-        V r;
-        for (unsigned l = 0; l < sizeof(V) / sizeof(v[0]); ++l) r[l] = std::sqrt(v[l]);
-        return r;
-    }
-}
-
 // What does not depend on the camera.
 template <typename V>
 struct Splat {
@@ -101,11 +86,9 @@ struct Splat {
 
 template <typename T, typename V>
 AVATAR3D_HD void orient_splat(const V* quat, Splat<V>& s) {
-    const V squared = quat[0] * quat[0] + quat[1] * quat[1] + quat[2] * quat[2] + quat[3] * quat[3];
     const V zero = V{}, one = zero + T(1);
-    const auto usable = (squared > zero + T(1e-24)) & (squared < zero + T(1e24));
-    s.inv_norm = usable ? one / square_root(usable ? squared : one) : zero;
-    for (int i = 0; i < 4; ++i) s.q[i] = usable ? quat[i] * s.inv_norm : zero;
+    s.inv_norm = inverse_length<T>(quat);
+    for (int i = 0; i < 4; ++i) s.q[i] = s.inv_norm > zero ? quat[i] * s.inv_norm : zero;
     const V w = s.q[0], x = s.q[1], y = s.q[2], z = s.q[3];
     s.R[0] = one - (y * y + z * z) * T(2), s.R[1] = (x * y - w * z) * T(2), s.R[2] = (x * z + w * y) * T(2);
     s.R[3] = (x * y + w * z) * T(2), s.R[4] = one - (x * x + z * z) * T(2), s.R[5] = (y * z - w * x) * T(2);

@@ -2,11 +2,10 @@
 #include "project_splats/project_splats.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 
 #include "common/parallel.h"
-#include "rasterize/lanes.h"
+#include "common/rows.h"
 
 namespace avatar3d {
 namespace AVATAR3D_ISA {
@@ -23,31 +22,13 @@ struct Block {
     int64_t first;
     int count;
 
-    // C numbers per splat; lanes beyond the end are 0.
     template <int C>
     void load(const T* from, V* to) const {
-        alignas(64) T rows[C][lanes];
-        if (count == lanes) {
-            for (int l = 0; l < lanes; ++l)
-                for (int c = 0; c < C; ++c) rows[c][l] = from[l * C + c];
-        } else {
-            std::memset(rows, 0, sizeof(rows));
-            for (int l = 0; l < count; ++l)
-                for (int c = 0; c < C; ++c) rows[c][l] = from[l * C + c];
-        }
-        for (int c = 0; c < C; ++c) to[c] = L::load(rows[c]);
+        load_rows<C>(from, count, to);
     }
     template <int C>
     void store(const V* from, T* to) const {
-        alignas(64) T rows[C][lanes];
-        for (int c = 0; c < C; ++c) L::store(rows[c], from[c]);
-        if (count == lanes) {
-            for (int l = 0; l < lanes; ++l)
-                for (int c = 0; c < C; ++c) to[l * C + c] = rows[c][l];
-        } else {
-            for (int l = 0; l < count; ++l)
-                for (int c = 0; c < C; ++c) to[l * C + c] = rows[c][l];
-        }
+        store_rows<C>(from, count, to);
     }
 
     Splat<V> splat() const {

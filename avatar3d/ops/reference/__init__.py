@@ -6,6 +6,7 @@ from avatar3d.ops.reference.interpolate import interpolate
 from avatar3d.ops.reference.landmark_equations import landmark_equations
 from avatar3d.ops.reference.project_splats import project_splats
 from avatar3d.ops.reference.rasterize import rasterize_pixels
+from avatar3d.ops.reference.rig_splats import rig_splats
 from avatar3d.ops.reference.sample_texture import sample_pyramid
 from avatar3d.ops.reference.screen_derivatives import screen_derivatives_pixels
 from avatar3d.ops.reference.skin import skin
@@ -20,6 +21,7 @@ __all__ = [
     "photometric_loss",
     "project_splats",
     "rasterize_pixels",
+    "rig_splats",
     "sample_pyramid",
     "screen_derivatives_pixels",
     "skin",
