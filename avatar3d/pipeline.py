@@ -265,7 +265,12 @@ def resolve_motion(avatar: Avatar, motion: Motion | Path | str | None) -> Motion
 
 
 def export(
-    avatar: Avatar, output: Path | str, *, motion: Motion | Path | str | None = None, sound: Path | str | None = None
+    avatar: Avatar,
+    output: Path | str,
+    *,
+    motion: Motion | Path | str | None = None,
+    sound: Path | str | None = None,
+    frame: int | None = None,
 ) -> Path:
     """Writes a file for engines and tools; the suffix chooses the format.
 
@@ -275,6 +280,8 @@ def export(
         motion: As for `resolve_motion`.
         sound: File with the motion's sound, for .html; found by the name of the footage or of the motion's source
             when left out, where that file is still there.
+        frame: Of the motion, for .ply, .spz and .glb of an avatar with splats; the first when left out, and for .glb
+            the whole animated mesh.
 
     Raises:
         CaptureError: `sound` cannot be read, or has no sound in it.
@@ -282,7 +289,7 @@ def export(
     """
     output, resolved = Path(output), resolve_motion(avatar, motion)
     samples = _sound(avatar, resolved, sound) if output.suffix.lower() == ".html" and resolved is not None else None
-    write_file(avatar, output, motion="none" if resolved is None else resolved, sound=samples)
+    write_file(avatar, output, motion="none" if resolved is None else resolved, sound=samples, frame=frame)
     return output
 
 

@@ -1,4 +1,4 @@
-"""Avatar (and motion) to a file that engines and tools read: .glb .html .obj .ply .csv."""
+"""Avatar (and motion) to a file that engines and tools read: .glb .html .obj .ply .spz .csv."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ class Arguments:
     sound: Path | None = None
     """File with the motion's sound, for .html (default: the footage or sound that the motion was made from, where it
     is still at hand)."""
+    frame: int | None = None
+    """Which frame of the motion, for splats: .ply and .spz (default: the first), and .glb, which holds the animated
+    mesh where no frame is asked for."""
     json: bool = False
     """Print what was written as JSON."""
 
@@ -30,7 +33,9 @@ class Arguments:
 def run(arguments: Arguments) -> int:
     """Exports and reports the size."""
     avatar = pipeline.load_avatar(arguments.avatar)
-    written = pipeline.export(avatar, arguments.output, motion=arguments.motion, sound=arguments.sound)
+    written = pipeline.export(
+        avatar, arguments.output, motion=arguments.motion, sound=arguments.sound, frame=arguments.frame
+    )
     size = written.stat().st_size
     if arguments.json:
         print_json({"file": str(written), "bytes": size})

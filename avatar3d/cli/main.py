@@ -12,7 +12,7 @@ COMMANDS = {
     "fit": "footage of a person -> .avatar",
     "drive": "video, ARKit recording, motion file -> .motion",
     "render": "avatar (and motion) -> MP4 or PNG",
-    "export": "avatar (and motion) -> GLB, OBJ, PLY, Live Link CSV",
+    "export": "avatar (and motion) -> GLB, HTML, OBJ, PLY, SPZ, Live Link CSV",
     "info": "what a file holds",
     "doctor": "what of avatar3d works on this machine, and what to do about the rest",
     "bench": "speed against peers and rooflines",

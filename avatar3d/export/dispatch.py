@@ -10,41 +10,60 @@ from avatar3d.export.glb import write_glb
 from avatar3d.export.html import write_html
 from avatar3d.export.livelink import write_livelink_csv
 from avatar3d.export.mesh import write_obj, write_ply
+from avatar3d.export.splat_frame import cloud_of_frame
+from avatar3d.export.splat_glb import write_splat_glb
+from avatar3d.export.splat_ply import write_splat_ply
+from avatar3d.export.spz import write_spz
 from avatar3d.types import Avatar, Motion
 from avatar3d.typing import typed
 
 _MESHES = {".obj": write_obj, ".ply": write_ply}
 _MOTIONS = {".csv": write_livelink_csv, ".json": write_arkit_json}
-SUFFIXES = (".glb", ".html", *_MESHES, *_MOTIONS)
+SUFFIXES = (".glb", ".html", *_MESHES, ".spz", *_MOTIONS)
 """What `export` writes."""
 
 
 @typed
 def export(
-    avatar: Avatar, path: str | Path, motion: Motion | str | Path | None = None, *, sound: Tensor | None = None
+    avatar: Avatar,
+    path: str | Path,
+    motion: Motion | str | Path | None = None,
+    *,
+    sound: Tensor | None = None,
+    frame: int | None = None,
 ) -> Path:
     """Writes an avatar (or its motion) in the format that the suffix names, and reads it back.
 
     .glb: skinned mesh with 52 morph targets, texture and animation. .html: one page that plays the avatar in a
-    browser. .obj, .ply: the neutral identity. .csv: Live Link Face. .json: ARKit coefficients.
+    browser. .obj, .ply: the neutral identity. .csv: Live Link Face. .json: ARKit coefficients. An avatar with splats
+    also goes, one frame of it, into .ply (in 3D Gaussian splatting's layout), .spz, and, where a frame is asked for,
+    .glb (KHR_gaussian_splatting).
 
     Args:
         avatar: What is exported.
         path: Where to.
         motion: A motion or .motion file; "none" for a still; the avatar's own when left out.
         sound: Of the motion, for .html: mono samples from its first frame on, `SOUND_RATE` a second.
+        frame: Of the motion, for splats; the first when left out.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: an unknown suffix, or a motion format and no motion.
+        ValueError: an unknown suffix, a motion format and no motion, a frame that does not exist, or a frame of an
+            avatar without splats.
         ExportError: the file did not survive being read back. It is not kept.
         FileError: it cannot be written.
     """
     path, suffix = Path(path), Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"Cannot export to {path.name}: unknown suffix {suffix!r}; known are {', '.join(SUFFIXES)}.")
+    splats = suffix in (".ply", ".spz") or (suffix == ".glb" and frame is not None)
+    if splats and avatar.gaussians is not None:
+        _write_splats(avatar, path, _chosen(avatar, motion), frame or 0)
+        return path
+    if frame is not None or suffix == ".spz":
+        raise ValueError(f"{path.name}: frames of splats go into .ply, .spz and .glb, and of avatars that have splats.")
     if suffix in _MESHES:
         _MESHES[suffix](avatar, path)
         return path
@@ -58,6 +77,16 @@ def export(
     else:
         _MOTIONS[suffix](chosen, path)
     return path
+
+
+def _write_splats(avatar: Avatar, path: Path, motion: Motion | None, frame: int) -> None:
+    cloud = cloud_of_frame(avatar, motion, frame)
+    if path.suffix.lower() == ".ply":
+        write_splat_ply(cloud, path)
+    elif path.suffix.lower() == ".spz":
+        write_spz(cloud, path)
+    else:
+        write_splat_glb(cloud, path, {"manifest": avatar.manifest, "frame": frame})
 
 
 def _chosen(avatar: Avatar, motion: Motion | str | Path | None) -> Motion | None:

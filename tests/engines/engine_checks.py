@@ -1,4 +1,5 @@
-"""What engines make of a GLB: Khronos' validator, Blender, Godot, three.js in a headless browser.
+"""What engines make of a GLB: Khronos' validator, Blender, Godot, three.js in a headless browser; of splats:
+PlayCanvas' converter.
 
 python tests/engines/engine_checks.py me.glb [more.glb ...] [--pictures FOLDER]
 
@@ -41,6 +42,17 @@ def validate(glb: Path) -> dict:
     environment = os.environ | {"AVATAR3D_ENGINES": str(ENGINES)}
     command = ["node", str(HERE / "validate.cjs"), str(glb)]
     return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120).stdout)
+
+
+def splat_transform(path: Path, output: Path) -> None:
+    """Lets PlayCanvas' converter read splats and write them again, in the format of `output`'s suffix."""
+    program = ENGINES / "node_modules" / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"
+    if not shutil.which("node") or not program.is_file():
+        raise Missing("splat-transform is not installed: tests/engines/install.sh (needs npm)")
+    command = ["node", str(program), "-q", "-w", str(path), str(output)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if result.returncode or not output.exists():
+        raise RuntimeError(f"splat-transform failed: {result.stdout[-1000:]}{result.stderr[-1000:]}")
 
 
 def blender(glb: Path, fps: float, times: list[float]) -> dict:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the engine checks use, outside the tree, in build/engines (or $AVATAR3D_ENGINES):
-#   the Khronos glTF validator and three.js (npm), headless Chromium and Godot 3 where apt may install them.
+#   the Khronos glTF validator, three.js and splat-transform (npm), headless Chromium and Godot 3 where apt may install them.
 #   With --blender also Blender as a Python module, 1 GB, in an environment of its own.
 # What cannot be installed is said, and its checks skip themselves.
 set -euo pipefail
@@ -13,7 +13,7 @@ if command -v npm >/dev/null; then
     cp "$here/package.json" "$target/"
     npm install --prefix "$target" --no-audit --no-fund --silent || { echo "engines: npm install failed"; status=1; }
 else
-    echo "engines: no npm, so neither the glTF validator nor three.js"
+    echo "engines: no npm, so no glTF validator, no three.js, no splat-transform"
     status=1
 fi
 

@@ -1,0 +1,53 @@
+"""One frame of an avatar's splats, in the world."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avatar3d.export.splat_cloud import SplatCloud
+from avatar3d.models.anchors import with_anchors
+from avatar3d.models.rig import pose_rig
+from avatar3d.render.gaussians import PosedGaussians, head_rotation_of, pose_gaussians
+from avatar3d.types import Avatar, Motion
+from avatar3d.typing import typed
+
+
+@typed
+def posed_splats(avatar: Avatar, motion: Motion | None, frame: int) -> PosedGaussians:
+    """The splats in one frame of a motion; the neutral face, at rest, without one.
+
+    Raises:
+        ValueError: the avatar has no splats, or the motion no such frame.
+    """
+    if avatar.gaussians is None:
+        raise ValueError("posed_splats: this avatar has no splats.")
+    if motion is not None and not 0 <= frame < motion.frames:
+        raise ValueError(f"frame {frame} of {motion.frames}; they count from 0.")
+    rig = with_anchors(avatar.rig)
+    if motion is None:
+        motion, frame = Motion(fps=1.0, expression=torch.zeros(1, len(rig.shape_names))), 0
+    one = slice(frame, frame + 1)
+    expression, rotations = motion.expression[one].float(), {n: r[one].float() for n, r in motion.rotations.items()}
+    translation = None if motion.translation is None else motion.translation[one].float()
+    vertices = pose_rig(rig, expression, rotations, translation)
+    return pose_gaussians(avatar.gaussians, rig, vertices, expression, head_rotation_of(rig, rotations))
+
+
+@typed
+def cloud_of_frame(avatar: Avatar, motion: Motion | None, frame: int) -> SplatCloud:
+    """The same as files take it: harmonics for directions in the world, unit quaternions.
+
+    Raises:
+        ValueError: the avatar has no splats, or the motion no such frame.
+    """
+    with torch.no_grad():
+        posed = posed_splats(avatar, motion, frame)
+        quats = torch.nn.functional.normalize(posed.quats[0], dim=-1)
+
+        def plain(x: Tensor) -> np.ndarray:
+            return np.ascontiguousarray(x.float().numpy())
+
+        return SplatCloud(
+            means=plain(posed.means[0]), quats=plain(quats), scales=plain(posed.scales[0].clamp_min(1e-9)),
+            opacities=plain(posed.opacities[0]), sh=plain(posed.world_sh[0]),
+        )  # fmt: skip
