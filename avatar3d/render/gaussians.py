@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d import ops
 from avatar3d.geometry.harmonics import rotate_splat_sh
-from avatar3d.geometry.rotation import matrix_to_quat, quat_product, rotvec_to_matrix
+from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.geometry.transform import global_transforms
 from avatar3d.types import Rig
 from avatar3d.types.gaussians import BASIS_ROWS, Gaussians
-from avatar3d.typing import typed
+from avatar3d.typing import Backend, typed
 
 HEAD_CHAIN = ("head", "neck", "root")
 """Joints whose frame the spherical harmonics may be in: the first of these that the rig has."""
@@ -47,6 +48,8 @@ def pose_gaussians(
     vertices: Float[Tensor, "b v 3"],
     coefficients: Float[Tensor, "b s"] | None = None,
     head_rotation: Float[Tensor, "b 3 3"] | None = None,
+    *,
+    backend: Backend = "auto",
 ) -> PosedGaussians:
     """Brings splats into the world: what the expression changes, then the triangles they are bound to.
 
@@ -58,6 +61,7 @@ def pose_gaussians(
         vertices: Posed, world space, metres.
         coefficients: Of the rig's shapes; without them the expression-dependent change is left out.
         head_rotation: R_world_head (see `head_rotation_of`); the identity when left out.
+        backend: As for the operations.
 
     Raises:
         ValueError: vertices of another rig, or as many coefficients as the splats are not made for.
@@ -75,14 +79,16 @@ def pose_gaussians(
     change = None if coefficients is None else _change(gaussians, coefficients.to(like))
     if change is None:
         scales = log_scales.exp()
-        means, quats, scales = _rig_splats(vertices, faces, face, barycentrics, offsets, quats, scales)
+        means, quats, scales = ops.rig_splats(
+            vertices, faces, face, barycentrics, offsets, quats, scales, backend=backend
+        )
         opacities, sh = logits.sigmoid().expand(b, -1), sh.expand(b, -1, -1, -1)
     else:
         parts = {name: change[..., rows] for name, rows in BASIS_ROWS.items()}
         posed = [
-            _rig_splats(
+            ops.rig_splats(
                 vertices[i : i + 1], faces, face, barycentrics, offsets + parts["offsets"][i],
-                quats + parts["quats"][i], (log_scales + parts["log_scales"][i]).exp(),
+                quats + parts["quats"][i], (log_scales + parts["log_scales"][i]).exp(), backend=backend,
             )
             for i in range(b)
         ]  # fmt: skip
@@ -124,22 +130,3 @@ def _change(gaussians: Gaussians, coefficients: Float[Tensor, "b s"]) -> Float[T
         low, high = gaussians.limits.to(coefficients).unbind(1)
         components = torch.minimum(torch.maximum(components, low), high)
     return (components @ basis.flatten(1)).view(len(components), *basis.shape[1:])
-
-
-def _rig_splats(
-    vertices: Tensor, faces: Tensor, face: Tensor, barycentrics: Tensor, offsets: Tensor, quats: Tensor, scales: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """From the frames of triangles to the world: x along the first edge, z the normal, size sqrt(2 area)."""
-    corners = vertices[:, faces[face.long()].long()]
-    a, edge, other = corners[:, :, 0], corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]
-    cross = torch.linalg.cross(edge, other)
-    area, length = cross.norm(dim=-1, keepdim=True), edge.norm(dim=-1, keepdim=True)
-    flat = area[..., 0] < 1e-20
-    x, z = edge / length.clamp_min(1e-20), cross / area.clamp_min(1e-20)
-    R = torch.stack([x, torch.linalg.cross(z, x), z], -1)
-    R = torch.where(flat[..., None, None], torch.eye(3).to(R), R)
-    size = torch.where(flat[..., None], torch.zeros_like(area), area.clamp_min(1e-20).sqrt())
-    point = a + barycentrics[:, 1:2] * edge + barycentrics[:, 2:] * other
-    means = point + size * (R @ offsets[:, :, None])[..., 0]
-    p, q = matrix_to_quat(R), torch.nn.functional.normalize(quats, dim=-1).expand(len(vertices), -1, -1)
-    return means, quat_product(p, q), size * scales
