@@ -7,6 +7,7 @@ from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landm
 from avatar3d.ops.photometric_loss import photometric_loss
 from avatar3d.ops.project_splats import ProjectedSplats, project_splats
 from avatar3d.ops.rasterize import Raster, rasterize
+from avatar3d.ops.render_splats import SplatImage, render_splats
 from avatar3d.ops.rig_splats import RiggedSplats, rig_splats
 from avatar3d.ops.sample_texture import sample_texture, texture_level
 from avatar3d.ops.screen_derivatives import screen_derivatives
@@ -19,6 +20,7 @@ __all__ = [
     "NormalEquations",
     "ProjectedSplats",
     "Raster",
+    "SplatImage",
     "RiggedSplats",
     "antialias",
     "blend_splats",
@@ -29,6 +31,7 @@ __all__ = [
     "project_splats",
     "rasterize",
     "rig_splats",
+    "render_splats",
     "sample_texture",
     "screen_derivatives",
     "skin",
