@@ -47,7 +47,7 @@ def test_rotated_harmonics_give_the_same_colours_in_rotated_directions(rng, k):
 
 
 def test_splats_follow_a_rigid_motion(rng, rig):
-    splats = make_gaussians(rig, 60)
+    splats = make_gaussians(make_rig(), 60)
     splats = replace(splats, face=splats.face % len(rig.faces))
     vertices = rig.neutral[None].double()
     R, t = rotation(rng), torch.randn(3, generator=rng, dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_splats_follow_a_rigid_motion(rng, rig):
 
 def test_frame_of_a_triangle(rig):
     """x along the first edge, z the normal, units of sqrt(2 area): by hand for one triangle."""
-    splats = make_gaussians(rig, 1, components=0)
+    splats = make_gaussians(make_rig(), 1, components=0)
     one = replace(rig, neutral=torch.tensor([[1.0, 0, 0], [3, 0, 0], [1, 1, 0]]), faces=torch.tensor([[0, 1, 2]]))
     splats = replace(
         splats,
@@ -76,7 +76,7 @@ def test_frame_of_a_triangle(rig):
 
 
 def test_expression_changes_all_that_it_should_and_stops_at_the_limits(rng, rig):
-    splats = make_gaussians(rig, 40, components=3)
+    splats = make_gaussians(make_rig(), 40, components=3)
     vertices, coefficients = rig.neutral[None].double(), torch.rand(1, 52, generator=rng, dtype=torch.float64)
     at_rest = pose_gaussians(splats, rig, vertices, torch.zeros_like(coefficients))
     for name in ("means", "quats", "scales", "opacities", "sh"):
@@ -95,7 +95,7 @@ def test_expression_changes_all_that_it_should_and_stops_at_the_limits(rng, rig)
 
 
 def test_a_batch_is_its_items(rng, rig):
-    splats = make_gaussians(rig, 30)
+    splats = make_gaussians(make_rig(), 30)
     coefficients = torch.rand(3, 52, generator=rng)
     rotations = {"head": torch.randn(3, 3, generator=rng), "neck": torch.randn(3, 3, generator=rng)}
     vertices, R = pose_rig(rig, coefficients, rotations), head_rotation_of(rig, rotations)
@@ -118,7 +118,7 @@ def test_head_rotation_is_the_chain_of_joints(rng, rig):
 
 def test_splats_on_an_anchor_move_with_its_joint(rng, rig):
     head = rig.joint_names.index("head")
-    splats = make_gaussians(rig, 8, components=0)
+    splats = make_gaussians(make_rig(), 8, components=0)
     splats = replace(splats, face=torch.full((8,), len(rig.faces) - 6 + head, dtype=torch.int32))
     rotations = {"head": torch.tensor([[0.0, 0.7, 0]])}
     zero = torch.zeros(1, 52)
@@ -128,7 +128,7 @@ def test_splats_on_an_anchor_move_with_its_joint(rng, rig):
 
 
 def test_gradients(rng, rig):
-    splats = make_gaussians(rig, 3, degree=1, components=2)
+    splats = make_gaussians(make_rig(), 3, degree=1, components=2)
     names = ("barycentrics", "offsets", "quats", "log_scales", "logit_opacities", "sh", "mixing", "basis")
     leaves = [getattr(splats, name).double().requires_grad_() for name in names]
     vertices = pose_rig(rig, torch.rand(2, 52, generator=rng)).double().requires_grad_()
@@ -143,7 +143,7 @@ def test_gradients(rng, rig):
 
 
 def test_a_degenerate_triangle_hides_its_splats(rig):
-    splats = make_gaussians(rig, 20, components=0)
+    splats = make_gaussians(make_rig(), 20, components=0)
     vertices = torch.zeros_like(rig.neutral)[None].requires_grad_()
     posed = pose_gaussians(splats, rig, vertices)
     assert (posed.scales == 0).all() and torch.isfinite(posed.means).all()
@@ -152,7 +152,7 @@ def test_a_degenerate_triangle_hides_its_splats(rig):
 
 
 def test_bad_calls(rig):
-    splats = make_gaussians(rig, 5)
+    splats = make_gaussians(make_rig(), 5)
     with pytest.raises(ValueError, match="192 vertices for a rig of 210; pose the rig that models.anchors"):
         pose_gaussians(splats, rig, rig.neutral[None, :192])
     with pytest.raises(ValueError, match="51 coefficients for splats made for 52"):
@@ -160,7 +160,7 @@ def test_bad_calls(rig):
 
 
 def test_rotation_of_the_head_turns_the_view_dependence(rng, rig):
-    splats = make_gaussians(rig, 5)
+    splats = make_gaussians(make_rig(), 5)
     R = rotation(rng, 1).float()
     posed = pose_gaussians(splats, rig, rig.neutral[None], None, R)
     torch.testing.assert_close(posed.sh[0], splats.sh)
