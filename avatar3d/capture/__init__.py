@@ -3,7 +3,18 @@
 from avatar3d.capture.audio import load_audio
 from avatar3d.capture.cameras import read_cameras, write_cameras
 from avatar3d.capture.cuts import CutDetector, find_cuts
+from avatar3d.capture.masks import read_mask, with_masks
 from avatar3d.capture.open import open_capture
 from avatar3d.capture.stills import read_image
 
-__all__ = ["CutDetector", "find_cuts", "load_audio", "open_capture", "read_cameras", "read_image", "write_cameras"]
+__all__ = [
+    "CutDetector",
+    "find_cuts",
+    "load_audio",
+    "open_capture",
+    "read_cameras",
+    "read_image",
+    "read_mask",
+    "with_masks",
+    "write_cameras",
+]
