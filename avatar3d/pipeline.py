@@ -46,6 +46,7 @@ class FitSettings:
     appearance: Literal["mesh"] = "mesh"
     quality: Literal["draft", "standard", "high"] = "standard"
     cameras: Path | None = None
+    mask: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     face: Face = None
     holdout: int = 0
@@ -99,6 +100,8 @@ def fit(
     output = Path(output)
     if output.suffix != ".avatar":
         raise ValueError(f"fit: {output.name}: the output is an .avatar file.")
+    if settings.mask is not None and settings.appearance == "mesh":
+        raise ValueError("fit: --mask says where splats are fitted, and --appearance mesh has none. Leave it out.")
     _check_device(settings.device)
     torch.manual_seed(settings.seed)
     timings: dict[str, float] = {}
@@ -111,6 +114,8 @@ def fit(
 
     with _timed(timings, "open"):
         footage = capture.open_capture(*inputs, cameras=settings.cameras)
+        if settings.mask is not None:
+            footage = capture.with_masks(footage, settings.mask)
         model = models.load(settings.model)
     for line in footage.warnings:
         tell(line)

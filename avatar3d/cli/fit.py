@@ -28,6 +28,9 @@ class Arguments:
     1024; high bakes 2048 from more frames."""
     cameras: Path | None = None
     """Calibrated cameras: our JSON, COLMAP text, or OpenCV JSON."""
+    mask: Path | None = None
+    """A folder of masks in place of our own, white where the person is: for a clip an image for each frame, in the
+    order of the numbers in their names; for several clips a folder for each; for photos an image named as each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     face: str | None = None
@@ -49,7 +52,7 @@ def run(arguments: Arguments) -> int:
         raise ValueError("fit: no input. Give a video, a folder of images, or photos.")
     settings = pipeline.FitSettings(
         model=arguments.model, appearance=arguments.appearance, quality=arguments.quality, cameras=arguments.cameras,
-        device=arguments.device, face=pipeline.parse_face(arguments.face), holdout=arguments.holdout,
+        mask=arguments.mask, device=arguments.device, face=pipeline.parse_face(arguments.face), holdout=arguments.holdout,
         seed=arguments.seed,
     )  # fmt: skip
     with progress_bar() as progress:
