@@ -52,8 +52,8 @@ def run(arguments: Arguments) -> int:
         raise ValueError("fit: no input. Give a video, a folder of images, or photos.")
     settings = pipeline.FitSettings(
         model=arguments.model, appearance=arguments.appearance, quality=arguments.quality, cameras=arguments.cameras,
-        mask=arguments.mask, device=arguments.device, face=pipeline.parse_face(arguments.face), holdout=arguments.holdout,
-        seed=arguments.seed,
+        mask=arguments.mask, device=arguments.device, face=pipeline.parse_face(arguments.face),
+        holdout=arguments.holdout, seed=arguments.seed,
     )  # fmt: skip
     with progress_bar() as progress:
         report = pipeline.fit(arguments.inputs, arguments.output, settings, report=arguments.report,
