@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avatar3d.export.glb_check import GlbReader
+from avatar3d.models.glb_reader import GlbReader
 from avatar3d.types import ARKIT_NAMES
 
 HERE = Path(__file__).resolve().parent

@@ -11,7 +11,7 @@ from rig_factory import make_avatar, make_motion, make_rig
 
 from avatar3d import drive
 from avatar3d.export import export
-from avatar3d.export.glb_check import GlbReader
+from avatar3d.models.glb_reader import GlbReader
 from avatar3d.models.head import load_head
 from avatar3d.models.rig import build_rig, pose_rig
 from avatar3d.types import ARKIT_NAMES, Avatar, TextureSet

@@ -15,7 +15,8 @@ from rig_factory import make_avatar, make_motion, make_rig
 from avatar3d.errors import ExportError
 from avatar3d.export import export, glb
 from avatar3d.export.glb_buffer import GlbBuffer
-from avatar3d.export.glb_check import GlbReader, check_glb
+from avatar3d.export.glb_check import check_glb
+from avatar3d.models.glb_reader import GlbReader
 from avatar3d.types import ARKIT_NAMES, TextureSet
 
 
