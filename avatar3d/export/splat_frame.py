@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avatar3d.export.splat_cloud import SplatCloud
 from avatar3d.models.anchors import with_anchors
 from avatar3d.models.rig import pose_rig
+from avatar3d.models.splat_cloud import SplatCloud
 from avatar3d.render.gaussians import PosedGaussians, head_rotation_of, pose_gaussians
 from avatar3d.types import Avatar, Motion
 from avatar3d.typing import typed

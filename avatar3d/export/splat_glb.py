@@ -12,8 +12,9 @@ import pygltflib as gl
 from avatar3d import __version__
 from avatar3d.errors import FormatError
 from avatar3d.export.glb_buffer import GlbBuffer
-from avatar3d.export.splat_cloud import SH_C0, SplatCloud, Tolerance, check_cloud
+from avatar3d.export.splat_check import Tolerance, check_cloud
 from avatar3d.models.glb_reader import GlbReader
+from avatar3d.models.splat_cloud import SH_C0, SplatCloud
 from avatar3d.storage import replacing
 from avatar3d.typing import typed
 

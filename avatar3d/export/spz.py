@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from avatar3d.errors import FormatError
-from avatar3d.export.splat_cloud import SplatCloud, Tolerance, check_cloud, clipped
+from avatar3d.export.splat_check import Tolerance, check_cloud, clipped
+from avatar3d.models.splat_cloud import SplatCloud
 from avatar3d.storage import replacing
 from avatar3d.typing import typed
 

@@ -8,11 +8,11 @@ import pytest
 from rig_factory import make_avatar, make_gaussians, make_motion
 
 from avatar3d.export import export
-from avatar3d.export.splat_cloud import Tolerance, check_cloud
+from avatar3d.export.splat_check import Tolerance, check_cloud
 from avatar3d.export.splat_frame import cloud_of_frame
 from avatar3d.export.splat_glb import read_splat_glb
-from avatar3d.export.splat_ply import read_splat_ply
 from avatar3d.export.spz import read_spz
+from avatar3d.models.splat_ply import read_splat_ply
 
 FRAME = 3
 EXACT = Tolerance(means=1e-6, turn=1e-4, log_scales=1e-4, opacities=1e-5, sh=1e-5)

@@ -14,12 +14,14 @@ from rig_factory import make_avatar, make_gaussians, make_motion
 
 from avatar3d.errors import ExportError, FormatError
 from avatar3d.export import export
-from avatar3d.export.splat_cloud import SH_C0, SplatCloud, Tolerance, check_cloud
+from avatar3d.export.splat_check import Tolerance, check_cloud
 from avatar3d.export.splat_frame import cloud_of_frame
 from avatar3d.export.splat_glb import EXTENSION, read_splat_glb, write_splat_glb
-from avatar3d.export.splat_ply import read_splat_ply, write_splat_ply
+from avatar3d.export.splat_ply import write_splat_ply
 from avatar3d.export.spz import read_spz, write_spz
 from avatar3d.geometry.rotation import quat_to_matrix
+from avatar3d.models.splat_cloud import SH_C0, SplatCloud
+from avatar3d.models.splat_ply import read_splat_ply
 from avatar3d.storage import save
 
 
