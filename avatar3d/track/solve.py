@@ -16,6 +16,7 @@ from avatar3d.track.frames import Chain, fit_sequence, interpolate, scatter, smo
 from avatar3d.track.joint import JointFit, fit_jointly
 from avatar3d.track.keyframes import choose_keyframes
 from avatar3d.track.observe import Observations, State
+from avatar3d.track.people import KEYFRAMES, Face, one_person
 from avatar3d.track.pose import initial_pose
 from avatar3d.track.problem import Problem, make_problem
 from avatar3d.track.residual import Residual, displaced, is_supported, make_process, solve_residual
@@ -72,6 +73,8 @@ def _track(
     progress: Progress | None,
 ) -> Track:
     problem = make_problem(model, config)
+    person = lambda shot: _face(problem, shot, config)  # noqa: E731
+    detections, another = one_person(problem, detections, person, minimum=MIN_PRESENCE)
     obs = observations(detections, minimum=MIN_PRESENCE)
     seen = _seen(obs)
     if not bool(seen.any()):
@@ -96,6 +99,7 @@ def _track(
         t=torch.cat([s.t for s in found]),
     )
     usable, dropped = _judge(exact, obs, seen, scatter(state, index, alone), detections, links, config)
+    dropped = tuple(replace(d, reason="another person") if another[d.index] else d for d in dropped)
     kept = torch.nonzero(usable)[:, 0]
     filled = interpolate(alone.at(torch.searchsorted(index, kept)), kept, torch.arange(obs.frames))
     fps = detections.fps or 30.0
@@ -180,6 +184,18 @@ def _person(
         again = fit_jointly(exact, pictures, joint.state, known, config, around=first)
         joint = replace(joint, state=again.state)
     return _Person(_first_state(exact, obs, seen, known, joint.state.identity), joint, exact, residual)
+
+
+def _face(problem: Problem, shot: Detections, config: TrackConfig) -> Face:
+    """The face of one shot by itself; roughly, and without the free-form residual."""
+    obs = observations(shot, minimum=MIN_PRESENCE)
+    prior = focal_prior(shot.lenses, given=config.focal, sigma=config.focal_sigma, hint_sigma=config.hint_sigma)
+    rows, seen = problem.rows, _seen(obs)
+    state = _first_state(problem, obs, seen, prior, rows.points.new_zeros(rows.identity_basis.shape[2]))
+    keys = choose_keyframes(problem, obs, state, torch.nonzero(seen)[:, 0], KEYFRAMES)
+    config = replace(config, discount=config.discount * _new_views(state.R[keys]))
+    joint = fit_jointly(problem, obs.at(keys), state.at(keys), prior, config)
+    return rows.points + rows.identity_basis @ joint.state.identity
 
 
 def _new_views(R: Float[Tensor, "t 3 3"]) -> float:
