@@ -12,11 +12,13 @@ from avatar3d.errors import ExportError
 from avatar3d.export.glb_texture import base_color_jpeg
 from avatar3d.export.page_data import Block, read_block
 from avatar3d.export.page_script import assemble, data_of
+from avatar3d.export.page_splats import add_splats
 from avatar3d.export.picture import FRONT_FIELD_OF_VIEW, front_view, picture_light
 from avatar3d.export.seams import split_at_seams
 from avatar3d.export.sound import encode_sound
 from avatar3d.geometry.colour import srgb_to_linear
 from avatar3d.geometry.rotation import rotvec_to_quat
+from avatar3d.models.anchors import with_anchors
 from avatar3d.models.motion import continuous
 from avatar3d.render.shading import CLAY
 from avatar3d.storage import replacing
@@ -33,7 +35,7 @@ TOLERANCE = 2e-5
 def write_html(
     avatar: Avatar, path: str | Path, motion: Motion | None = None, sound: Float[Tensor, "n"] | None = None
 ) -> None:
-    """Writes a page with the rig, its texture, the motion and its sound, and reads it back.
+    """Writes a page with the rig, its splats or else its texture, the motion and its sound, and reads it back.
 
     Args:
         avatar: Whom the page shows.
@@ -61,8 +63,13 @@ def _pack(avatar: Avatar, motion: Motion | None, sound: Tensor | None) -> Block:
         "shapes": list(rig.shape_names), "joints": list(rig.joint_names), "parents": list(rig.joint_parents),
         "front": {"target": target.tolist(), "distance": distance, "fieldOfView": FRONT_FIELD_OF_VIEW},
     }  # fmt: skip
-    _add_rig(block, rig)
-    _add_surface(block, avatar)
+    if avatar.gaussians is None:
+        _add_rig(block, rig)
+        _add_surface(block, avatar)
+    else:
+        anchored = with_anchors(rig)
+        _add_rig(block, anchored)
+        add_splats(block, avatar.gaussians, anchored)
     if motion is not None and motion.frames:
         _add_motion(block, rig, motion)
         if sound is not None:
@@ -119,7 +126,7 @@ def _index(values: np.ndarray) -> np.ndarray:
 
 def _check(written: Path, avatar: Avatar, motion: Motion | None, name: str) -> None:
     facts, arrays = read_block(data_of(written.read_text(encoding="utf-8")))
-    rig = avatar.rig
+    rig = avatar.rig if avatar.gaussians is None else with_anchors(avatar.rig)
     gaps = {
         "the neutral mesh": np.abs(arrays["neutral"] - rig.neutral.numpy()).max(),
         "the shapes": np.abs(arrays["shapes"] - rig.shapes.numpy()).max() if rig.shapes.numel() else 0.0,

@@ -6,14 +6,19 @@ from dataclasses import replace
 import numpy as np
 import page_browser
 import pytest
+import torch
 from engine_checks import Missing
 from page_browser import run_page
 from PIL import Image
-from rig_factory import make_avatar, make_motion
+from rig_factory import make_avatar, make_gaussians, make_motion
 
+from avatar3d import ops
 from avatar3d.export import export
 from avatar3d.export.film import FilmSettings, film
-from avatar3d.export.picture import posed_vertices
+from avatar3d.export.picture import front_camera, posed_vertices
+from avatar3d.models.anchors import with_anchors
+from avatar3d.render.gaussians import head_rotation_of, pose_gaussians
+from avatar3d.types import Motion
 
 SIZE = 256
 
@@ -36,6 +41,13 @@ def avatar():
 @pytest.fixture(scope="module")
 def page(avatar, tmp_path_factory):
     return export(avatar, tmp_path_factory.mktemp("page") / "me.html")
+
+
+@pytest.fixture(scope="module")
+def splat_avatar(avatar):
+    splats = make_gaussians(avatar.rig, 3000)
+    small = {"log_scales": splats.log_scales - 0.8, "offsets": 0.3 * splats.offsets}
+    return replace(avatar, gaussians=replace(splats, **small))
 
 
 def pixels(content) -> np.ndarray:
@@ -74,6 +86,51 @@ def test_pictures_and_posing(avatar, page, tmp_path):
     expected = posed_vertices(avatar.rig, avatar.motion, 7).numpy()
     assert np.abs(vertices - expected).max() < 1e-4
     assert psnr_inside(pixels(sent["first"]), pixels(sent["frame"])) < 25, "frames differ"
+
+
+def drawn_splats(avatar, frame: int, size: int) -> np.ndarray:
+    """By our own renderer, from the front, on white."""
+    rig, motion, one = with_anchors(avatar.rig), avatar.motion, slice(frame, frame + 1)
+    rotations = {name: values[one] for name, values in motion.rotations.items()}
+    vertices = posed_vertices(rig, motion, frame)[None]
+    posed = pose_gaussians(
+        avatar.gaussians, rig, vertices, motion.expression[one], head_rotation_of(rig, rotations)
+    )  # fmt: skip
+    camera = front_camera(avatar.rig, size, centre=motion.translation.median(0).values)
+    picture = ops.render_splats(
+        posed.means[0], posed.quats[0], posed.scales[0], posed.opacities[0], posed.world_sh[0], camera.K.float(),
+        camera.T_camera_world.float(), size, size, torch.ones(3),
+    )  # fmt: skip
+    return (picture.color[0].clamp(0, 1) * 255 + 0.5).floor().double().numpy()
+
+
+def test_splats(splat_avatar, tmp_path):
+    page = export(splat_avatar, tmp_path / "splats.html")
+    script = """await a.ready;
+        await send("first", await a.image());
+        a.setFrame(5); await send("frame", await a.image());
+        await send("vertices", a.vertices);
+        a.play(); await new Promise((done) => setTimeout(done, 700)); a.pause();
+        a.setFrame(5); await new Promise((done) => setTimeout(done, 700)); await send("again", await a.image());
+        return a.info;"""
+    info, sent, _ = run_page(page, script, query="camera=front&frame=0&ui=0", size=(SIZE, SIZE))
+    assert info["appearance"] == "splats" and info["splats"] == 3000 and info["sortsInWorker"]
+    vertices = np.frombuffer(sent["vertices"], np.float32).reshape(-1, 3)
+    expected = posed_vertices(with_anchors(splat_avatar.rig), splat_avatar.motion, 5).numpy()
+    assert np.abs(vertices - expected).max() < 1e-4
+    for name, frame in {"first": 0, "frame": 5, "again": 5}.items():
+        psnr = psnr_inside(pixels(sent[name]), drawn_splats(splat_avatar, frame, SIZE))
+        assert psnr > 36, (name, psnr)
+    assert psnr_inside(pixels(sent["first"]), pixels(sent["frame"])) < 25, "frames differ"
+
+
+def test_a_still_of_plain_splats(splat_avatar, tmp_path):
+    """Neither motion, nor expression-dependent change, nor view dependence; the last triangles are anchors'."""
+    splats = make_gaussians(splat_avatar.rig, 500, degree=0, components=0)
+    still = Motion(fps=25.0, expression=torch.zeros(1, 52), translation=torch.zeros(1, 3))
+    avatar = replace(splat_avatar, gaussians=splats, motion=still)
+    page_browser.screenshot(export(avatar, tmp_path / "me.html", "none"), tmp_path / "shot.png", "ui=0", (512, 512))
+    assert psnr_inside(pixels(tmp_path / "shot.png"), drawn_splats(avatar, 0, 512)) > 36
 
 
 def test_the_picture_is_there_when_the_page_has_loaded(avatar, page, tmp_path):

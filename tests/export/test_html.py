@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rig_factory import make_avatar, make_motion
+from rig_factory import make_avatar, make_gaussians, make_motion
 
 from avatar3d import pipeline, storage
 from avatar3d.errors import CaptureError, ExportError, FormatError
@@ -19,6 +19,7 @@ from avatar3d.export.page_script import FOLDER, data_of, script
 from avatar3d.export.picture import front_camera
 from avatar3d.export.sound import encode_sound
 from avatar3d.geometry.rotation import rotvec_to_quat
+from avatar3d.models.anchors import with_anchors
 
 
 def contents(path):
@@ -58,6 +59,37 @@ def test_the_page_decodes_to_the_avatar(tmp_path):
     target = torch.tensor(facts["front"]["target"]) + torch.tensor(facts["motion"]["centre"])
     in_camera = camera.T_camera_world[:3, :3] @ target.double() + camera.T_camera_world[:3, 3]
     torch.testing.assert_close(in_camera, torch.tensor([0, 0, facts["front"]["distance"]]).double(), atol=1e-6, rtol=0)
+
+
+def test_splats_decode_to_the_avatars(tmp_path):
+    avatar = make_avatar()
+    splats = make_gaussians(avatar.rig, 300)
+    facts, arrays = contents(export(replace(avatar, gaussians=splats), tmp_path / "me.html"))
+    rig = with_anchors(avatar.rig)
+    assert np.array_equal(arrays["splat_corners"], rig.faces[splats.face.long()].numpy())
+    assert np.abs(arrays["neutral"] - rig.neutral.numpy()).max() < 3e-6 and "texture" not in arrays
+    wanted = {
+        "weights": (splats.barycentrics[:, 1:], 1e-5), "offsets": (splats.offsets, 1e-5), "quats": (splats.quats, 1e-4),
+        "log_scales": (splats.log_scales, 3e-5), "logits": (splats.logit_opacities, 1e-4),
+        "colours": (splats.sh[:, 0], 3e-5), "harmonics": (splats.sh[:, 1:], 6e-3), "mixing": (splats.mixing, 0),
+        "basis": (splats.basis.transpose(0, 1), 1.2e-3), "limits": (splats.limits, 0),
+    }  # fmt: skip
+    for name, (expected, tolerance) in wanted.items():
+        error = np.abs(arrays[f"splat_{name}"] - expected.numpy()).max()
+        stated = facts["arrays"][f"splat_{name}"].get("error", 0)
+        assert error <= tolerance and error <= stated + 1e-6, (name, error, stated)
+    counts = torch.bincount(splats.group.long(), minlength=5).tolist()
+    groups = dict(zip(splats.group_names, counts, strict=True))
+    assert facts["splats"] == {"count": 300, "harmonics": 9, "components": 4, "groups": groups}
+
+
+def test_splats_of_another_rig_are_refused(tmp_path):
+    avatar = make_avatar()
+    splats = make_gaussians(avatar.rig, 10)
+    wrong = replace(splats, face=splats.face + 10_000)
+    with pytest.raises(ValueError, match="for a rig of"):
+        export(replace(avatar, gaussians=wrong), tmp_path / "me.html")
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_comes_from_elsewhere(tmp_path):

@@ -1,8 +1,13 @@
 // The little of WebGL 2 that every part of the page needs.
 
-import { ROW, rows } from "./rig.js";
+/** Texels in a row of the textures that hold one thing per texel. */
+export const ROW = 2048;
+
+export const rows = (count) => Math.max(1, Math.ceil(count / ROW));
 
 export const HEAD = `#version 300 es
+#define ROW ${ROW}
+#define TEXEL(i) ivec2((i) % ROW, (i) / ROW)
 precision highp float;
 precision highp int;
 precision highp sampler2D;
@@ -10,9 +15,9 @@ precision highp usampler2D;
 precision highp isampler2D;
 `;
 
-/** A triangle that covers the picture. */
+/** A triangle that covers the picture, before everything. */
 export const COVER = `${HEAD}
-void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, 0, 1); }`;
+void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, -1, 1); }`;
 
 export function program(gl, vertex, fragment) {
   const made = gl.createProgram();
@@ -61,7 +66,6 @@ export function nearest(gl) {
 function FORMATS(gl) {
   return {
     rgba32f: { inner: gl.RGBA32F, outer: gl.RGBA, type: gl.FLOAT, width: 4, kind: Float32Array },
-    rgba16i: { inner: gl.RGBA16I, outer: gl.RGBA_INTEGER, type: gl.SHORT, width: 4, kind: Int16Array },
     rgba8i: { inner: gl.RGBA8I, outer: gl.RGBA_INTEGER, type: gl.BYTE, width: 4, kind: Int8Array },
     r32ui: { inner: gl.R32UI, outer: gl.RED_INTEGER, type: gl.UNSIGNED_INT, width: 1, kind: Uint32Array },
     rgba32ui: { inner: gl.RGBA32UI, outer: gl.RGBA_INTEGER, type: gl.UNSIGNED_INT, width: 4, kind: Uint32Array },

@@ -6,8 +6,10 @@ import { unit } from "./gl.js";
 import { IDENTITY } from "./maths.js";
 import { MeshPicture } from "./mesh.js";
 import { Motion, Player } from "./motion.js";
+import { Pace } from "./pace.js";
 import { buildPanel, byId } from "./panel.js";
 import { Rig, turnHead } from "./rig.js";
+import { SplatPicture } from "./splats.js";
 
 const NO_WEBGL = "This avatar needs WebGL 2, which this browser does not offer; open the page in a current Chrome, Edge, Firefox or Safari.";
 const REST = { yaw: 0, pitch: 0, roll: 0 };
@@ -19,7 +21,7 @@ class Page {
     this.canvas = byId("canvas");
     this.dirty = { pose: true, picture: true };
     this.turn = { ...REST };
-    this.rate = 0;
+    this.pace = new Pace();
   }
 
   async open() {
@@ -45,11 +47,13 @@ class Page {
     if (this.motion.frames) this.setFrame(this.options.frame);
     if (this.options.ui) this.openControls();
     byId("message").textContent = "";
-    await this.draw();
+    this.draw();
     requestAnimationFrame((now) => this.loop(now));
   }
 
   makePicture() {
+    this.picture?.release?.();
+    if (this.block.facts.splats) return new SplatPicture(this.gl, this.rig, this.block);
     return MeshPicture.create(this.gl, this.rig, this.block);
   }
 
@@ -128,9 +132,9 @@ class Page {
   }
 
   /** Poses where needed; true when the picture has to be drawn. */
-  update() {
+  update(share = 1) {
     const { canvas } = this;
-    const scale = Math.min(window.devicePixelRatio || 1, 2);
+    const scale = share * Math.min(window.devicePixelRatio || 1, 2);
     const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((x) => Math.max(1, Math.round(x * scale)));
     if (canvas.width !== width || canvas.height !== height) {
       canvas.width = width;
@@ -142,7 +146,7 @@ class Page {
     if (this.dirty.pose) {
       const { expression, quats, translation } = this.pose;
       this.rig.pose(expression, turnHead(quats, this.rig.jointNames, this.turn), translation);
-      this.picture.update();
+      this.picture.update(expression);
     }
     const needed = this.dirty.picture || this.dirty.pose;
     this.dirty.pose = this.dirty.picture = false;
@@ -153,16 +157,16 @@ class Page {
     this.picture.draw(this.view, this.background, !this.options.ui);
   }
 
-  /** Draws now, completely: also what works in the background has finished. */
-  async draw() {
+  /** Draws now, completely: in the order of this very picture, not of one before. */
+  draw() {
     this.update();
-    await this.picture.settled?.(this.view);
+    this.picture.settled?.(this.view);
     this.paint();
   }
 
   /** The picture as a PNG. */
-  async image() {
-    await this.draw();
+  image() {
+    this.draw();
     return new Promise((done) => this.canvas.toBlob(done, "image/png"));
   }
 
@@ -178,7 +182,7 @@ class Page {
       if (this.motion.frames) this.setFrame(count % this.motion.frames);
       else this.touch();
       this.update();
-      if (count === 0) await this.picture.settled?.(this.view);
+      if (count === 0) this.picture.settled?.(this.view);
       else this.picture.request?.(this.view);
       this.paint();
       gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel);
@@ -196,8 +200,10 @@ class Page {
       this.pose = this.motion.at(this.player.frame);
       this.touch();
     }
-    if (!this.update() && !this.picture.stale) return;
-    this.picture.request?.(this.view);
+    const share = this.options.ui ? this.pace.scale(now, this.dirty.pose || this.dirty.picture) : 1;
+    if (!this.update(share) && !this.picture.stale) return;
+    if (this.options.ui || this.player.playing) this.picture.request?.(this.view);
+    else this.picture.settled?.(this.view);
     this.paint();
     if (this.options.ui && (!this.player.playing || now - (this.shown || 0) > 60)) this.show(now);
   }
@@ -323,7 +329,7 @@ window.avatar3d = {
   play: () => page.play(),
   pause: () => page.pause(),
   neutral: () => page.neutral(),
-  /** Draws completely; resolves when done. */
+  /** Draws now. */
   draw: () => page.draw(),
   /** The picture as a PNG blob. */
   image: () => page.image(),

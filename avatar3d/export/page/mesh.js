@@ -14,7 +14,7 @@ uniform vec3 u_albedo;
 out vec3 v_lit;
 out vec2 v_uv;
 void main() {
-  ivec2 at = ivec2(a_vertex % 1024u, a_vertex / 1024u);
+  ivec2 at = TEXEL(int(a_vertex));
   vec3 n = texelFetch(u_normals, at, 0).xyz;
   float size = length(n);
   n = size > 0.0 ? n / size : vec3(0);

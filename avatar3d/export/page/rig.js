@@ -1,11 +1,10 @@
 // Posed vertices: 52 shapes, joints, linear blend skinning; and their normals.
 
 import { IDENTITY, matrix, multiply, product, quaternion, rotate } from "./maths.js";
+import { ROW, rows } from "./gl.js";
 
-/** Texels in a row of the textures that hold one thing per texel. */
-export const ROW = 1024;
-
-export const rows = (count) => Math.max(1, Math.ceil(count / ROW));
+/** The joint in whose frame the splats' harmonics are: the first of these that the rig has. */
+const HEAD_CHAIN = ["head", "neck", "root"];
 
 export class Rig {
   constructor(block) {
@@ -16,7 +15,8 @@ export class Rig {
     this.neutral = block.numbers("neutral");
     this.rest = block.numbers("joints");
     this.count = this.neutral.length / 3;
-    this.faces = block.has("faces") ? Uint32Array.from(block.stored("faces")) : facesOf(block);
+    this.faces = block.has("triangles") ? facesOf(block) : new Uint32Array(0);
+    this.head = Math.max(0, ...HEAD_CHAIN.map((name) => joints.indexOf(name)).filter((j) => j >= 0).slice(0, 1));
     this.shapes = sparse(block.numbers("shapes"), shapes.length, this.count);
     this.influences(block.numbers("weights"));
     // Four numbers a vertex, padded to whole rows: uploaded as they are.
@@ -90,8 +90,7 @@ export class Rig {
         maps[12 * j + 4 * i + 3] = moved[j][i] - back[i];
       }
     }
-    const head = this.jointNames.indexOf("head");
-    this.headRotation = turned[head < 0 ? 0 : head];
+    this.headRotation = turned[this.head];
     return maps;
   }
 

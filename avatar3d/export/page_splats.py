@@ -1,0 +1,46 @@
+"""Splats of an avatar as the arrays of a page."""
+
+import numpy as np
+import torch
+
+from avatar3d.export.page_data import Block
+from avatar3d.types import Rig
+from avatar3d.types.gaussians import Gaussians
+from avatar3d.typing import typed
+
+
+@typed
+def add_splats(block: Block, gaussians: Gaussians, rig: Rig) -> None:
+    """Adds `splats` to the facts, and the arrays `splat_*`.
+
+    Args:
+        block: What the page will carry.
+        gaussians: An avatar's.
+        rig: The avatar's with its anchors; the page poses its vertices.
+
+    Raises:
+        ValueError: they do not belong together, or have values that are not finite.
+    """
+    gaussians.check(len(rig.faces), len(rig.shape_names))
+    n, k = gaussians.count, gaussians.sh.shape[1]
+    corners = rig.faces[gaussians.face.long()].numpy()
+    block.add("splat_corners", corners.astype(np.uint16 if len(rig.neutral) < 65536 else np.uint32))
+    block.add_steps("splat_weights", gaussians.barycentrics[:, 1:], columns=1)
+    block.add_steps("splat_offsets", gaussians.offsets, columns=1)
+    # Change is added before a quaternion is made unit, so its length matters.
+    block.add_steps("splat_quats", gaussians.quats)
+    block.add_steps("splat_log_scales", gaussians.log_scales, columns=1)
+    block.add_steps("splat_logits", gaussians.logit_opacities)
+    block.add_steps("splat_colours", gaussians.sh[:, 0], columns=1)
+    if k > 1:
+        block.add_steps("splat_harmonics", gaussians.sh[:, 1:], bits=8, columns=2)
+    components = 0
+    if gaussians.basis is not None and gaussians.mixing is not None and len(gaussians.basis):
+        components = len(gaussians.basis)
+        block.add("splat_mixing", gaussians.mixing.float().numpy())
+        block.add_steps("splat_basis", gaussians.basis.transpose(0, 1), bits=8, columns=2)
+        if gaussians.limits is not None:
+            block.add("splat_limits", gaussians.limits.float().numpy())
+    groups = torch.bincount(gaussians.group.long(), minlength=len(gaussians.group_names)).tolist()
+    block.facts["splats"] = {"count": n, "harmonics": k, "components": components,
+                             "groups": dict(zip(gaussians.group_names, groups, strict=True))}  # fmt: skip
