@@ -23,6 +23,7 @@ from avatar3d.export import SOUND_RATE
 from avatar3d.export import export as write_file
 from avatar3d.export.film import FilmSettings, film
 from avatar3d.export.film import contact_sheet as draw_sheet
+from avatar3d.models.lam import load_lam
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
@@ -213,13 +214,13 @@ def demo_clip() -> Path:
 
 
 def load_avatar(path: Path | str) -> Avatar:
-    """Reads an `.avatar` file.
+    """Reads an `.avatar` file, or the `.zip` of a LAM avatar.
 
     Raises:
         FileError: there is none.
         FormatError: it is not one.
     """
-    return storage.load(path, Avatar)
+    return load_lam(path) if Path(path).suffix.lower() == ".zip" else storage.load(path, Avatar)
 
 
 def drive(

@@ -1,4 +1,4 @@
-"""Tells what a file holds: avatar, motion, track."""
+"""Tells what a file holds: avatar, motion, track, splats, a LAM avatar."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from avatar3d import storage
+from avatar3d import pipeline, storage
 from avatar3d.cli.common import print_json
-from avatar3d.types import Avatar, Motion, TextureSet, Track
+from avatar3d.errors import FileError
+from avatar3d.export.spz import read_spz
+from avatar3d.models.splat_cloud import SplatCloud
+from avatar3d.models.splat_ply import read_splat_ply
+from avatar3d.types import Avatar, Gaussians, Motion, TextureSet, Track
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +20,7 @@ class Arguments:
     """What a file holds."""
 
     file: Annotated[Path, tyro.conf.Positional]
-    """An .avatar, .motion or .track file."""
+    """An .avatar, .motion or .track file, splats in .ply or .spz, or the .zip of a LAM avatar."""
     json: bool = False
     """Print JSON."""
 
@@ -32,11 +36,22 @@ def run(arguments: Arguments) -> int:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Kind, format version, model, frames, rate, counts and manifest of one of our files.
+    """Kind, format version, model, frames, rate, counts and manifest of one of our files; count, degree and bounds of
+    splats.
 
     Raises:
-        FormatError: it is not one of our files.
+        FileError: there is no such file.
+        FormatError: it is none of these.
     """
+    suffix = path.suffix.lower()
+    if suffix in (".ply", ".spz", ".zip") and not path.is_file():
+        raise FileError(f"{path} does not exist, or is not a file.")
+    if suffix in (".ply", ".spz"):
+        cloud = read_splat_ply(path) if suffix == ".ply" else read_spz(path)
+        return {"file": str(path), "kind": "splats", "bytes": path.stat().st_size} | _describe_cloud(cloud)
+    if suffix == ".zip":
+        base = {"file": str(path), "kind": "LAM avatar", "bytes": path.stat().st_size}
+        return base | _describe_avatar(pipeline.load_avatar(path))
     header = storage.read_header(path)
     base = {"file": str(path), "kind": header["kind"], "format_version": header["version"],
             "bytes": path.stat().st_size}  # fmt: skip
@@ -54,6 +69,9 @@ def _describe_avatar(avatar: Avatar) -> dict[str, Any]:
     rig = avatar.rig
     counts = {"vertices": len(rig.neutral), "faces": len(rig.faces), "shapes": len(rig.shape_names),
               "joints": len(rig.joint_names)}  # fmt: skip
+    splats = avatar.gaussians
+    if splats is not None:
+        counts |= {"splats": splats.count}
     looks = avatar.appearance
     appearance = {"kind": "none"}
     if isinstance(looks, TextureSet):
@@ -65,9 +83,27 @@ def _describe_avatar(avatar: Avatar) -> dict[str, Any]:
         "fps": avatar.motion.fps if avatar.motion else None,
         "counts": counts,
         "appearance": appearance,
+        "splats": None if splats is None else _describe_gaussians(splats),
         "bounds_m": [[round(x, 4) for x in corner.tolist()] for corner in (lower, upper)],
         "manifest": avatar.manifest,
     }
+
+
+def _describe_gaussians(splats: Gaussians) -> dict[str, Any]:
+    groups = {name: int((splats.group == i).sum()) for i, name in enumerate(splats.group_names)}
+    return {
+        "count": splats.count,
+        "bytes": storage.tensor_bytes(splats),
+        "sh_degree": splats.degree,
+        "components": 0 if splats.mixing is None else len(splats.mixing),
+        "groups": {name: count for name, count in groups.items() if count},
+    }
+
+
+def _describe_cloud(cloud: SplatCloud) -> dict[str, Any]:
+    lower, upper = cloud.bounds
+    bounds = [[round(float(x), 4) for x in corner] for corner in (lower, upper)] if len(cloud.means) else None
+    return {"counts": {"splats": len(cloud.means)}, "sh_degree": cloud.degree, "bounds_m": bounds}
 
 
 def _describe_motion(motion: Motion) -> dict[str, Any]:
