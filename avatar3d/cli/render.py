@@ -33,7 +33,7 @@ class Arguments:
     size: int = 720
     """Height in pixels for the front and orbit cameras."""
     untextured: bool = False
-    """Clay instead of texture: the shape alone."""
+    """Clay instead of texture or splats: the shape alone."""
     sheet: bool = False
     """A contact sheet to judge the avatar by: with --footage three moments of it, then the shape and the texture from
     five sides, and expressions."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from avatar3d import storage
 from avatar3d.errors import ExportError
 from avatar3d.export.picture import draw, front_camera, posed_vertices
+from avatar3d.export.splat_frame import draw_splats
 from avatar3d.export.video import VideoWriter
 from avatar3d.types import Avatar, Camera, Motion, TextureSet
 from avatar3d.types.capture import Capture
@@ -38,7 +39,7 @@ class FilmSettings:
     size: int = 720
     """Pixels, for the front and orbit cameras."""
     untextured: bool = False
-    """Clay instead of texture."""
+    """Clay instead of texture or splats."""
 
 
 def film(
@@ -136,7 +137,10 @@ class _Director:
             behind[:] = self.colour
             if self.settings.background == "footage" and original is not None:
                 behind = original
-            picture = draw(self.avatar, vertices, camera, behind, light=light, textured=textured)
+            if textured and self.avatar.gaussians is not None:
+                picture = draw_splats(self.avatar, self.motion, frame, camera, behind)
+            else:
+                picture = draw(self.avatar, vertices, camera, behind, light=light, textured=textured)
             if self.settings.compare:
                 assert original is not None
                 overlay = draw(self.avatar, vertices, camera, original, textured=False, opacity=0.65)
@@ -230,9 +234,7 @@ def contact_sheet(avatar: Avatar, output: Path, *, footage: Capture | None = Non
         rows += _footage_rows(avatar, footage, size)
     turns = [math.radians(a) for a in (-80, -40, 0, 40, 80)]
     for textured in (False, True):
-        rows.append(
-            [draw(avatar, rig.neutral, front_camera(rig, size, turn=a), white, textured=textured) for a in turns]
-        )
+        rows.append([_figure(avatar, None, front_camera(rig, size, turn=a), white, textured) for a in turns])
     camera = front_camera(rig, size)
     faces = []
     for shape in SHEET_SHAPES:
@@ -244,13 +246,22 @@ def contact_sheet(avatar: Avatar, output: Path, *, footage: Capture | None = Non
             if name in rig.shape_names:
                 expression[0, rig.shape_names.index(name)] = 1
         motion = Motion(fps=1, expression=expression)
-        faces.append(draw(avatar, posed_vertices(rig, motion, 0), camera, white))
+        faces.append(_figure(avatar, motion, camera, white))
     rows.append(faces)
     width = max(sum(p.shape[1] for p in row) for row in rows)
     lines = [np.concatenate(row, 1) for row in rows]
     lines = [np.pad(x, ((0, 0), (0, width - x.shape[1]), (0, 0)), constant_values=255) for x in lines]
     with storage.replacing(output) as temporary:
         Image.fromarray(np.concatenate(lines)).save(temporary, format="png")
+
+
+def _figure(
+    avatar: Avatar, motion: Motion | None, camera: Camera, behind: UInt8[np.ndarray, "h w 3"], textured: bool = True
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The first frame of a motion, in the studio's light: splats where there are some."""
+    if textured and avatar.gaussians is not None:
+        return draw_splats(avatar, motion, 0, camera, behind)
+    return draw(avatar, posed_vertices(avatar.rig, motion, 0), camera, behind, textured=textured)
 
 
 def _footage_rows(avatar: Avatar, footage: Capture, size: int) -> list[list[np.ndarray]]:
@@ -270,7 +281,10 @@ def _footage_rows(avatar: Avatar, footage: Capture, size: int) -> list[list[np.n
         vertices = posed_vertices(avatar.rig, motion, t)
         overlay = draw(avatar, vertices, camera, original, textured=False, opacity=0.65)
         blank = np.full_like(original, 255)
-        render = draw(avatar, vertices, camera, blank, light=director._light(t))
+        if avatar.gaussians is not None:
+            render = draw_splats(avatar, motion, t, camera, blank)
+        else:
+            render = draw(avatar, vertices, camera, blank, light=director._light(t))
         cells.append([_around_head(p, vertices, camera, size) for p in (original, overlay, render)])
     return [[panel for cell in cells[:2] for panel in cell], *([cells[2]] if len(cells) > 2 else [])]
 

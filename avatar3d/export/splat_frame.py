@@ -1,14 +1,16 @@
-"""One frame of an avatar's splats, in the world."""
+"""One frame of an avatar's splats: in the world, as a file takes them, and as a picture."""
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
 from avatar3d.models.anchors import with_anchors
 from avatar3d.models.rig import pose_rig
 from avatar3d.models.splat_cloud import SplatCloud
 from avatar3d.render.gaussians import PosedGaussians, head_rotation_of, pose_gaussians
-from avatar3d.types import Avatar, Motion
+from avatar3d.render.splats import render_gaussians
+from avatar3d.types import Avatar, Camera, Motion, Rig
 from avatar3d.typing import typed
 
 
@@ -23,7 +25,7 @@ def posed_splats(avatar: Avatar, motion: Motion | None, frame: int) -> PosedGaus
         raise ValueError("posed_splats: this avatar has no splats.")
     if motion is not None and not 0 <= frame < motion.frames:
         raise ValueError(f"frame {frame} of {motion.frames}; they count from 0.")
-    rig = with_anchors(avatar.rig)
+    rig = _anchored(avatar.rig)
     if motion is None:
         motion, frame = Motion(fps=1.0, expression=torch.zeros(1, len(rig.shape_names))), 0
     one = slice(frame, frame + 1)
@@ -31,6 +33,44 @@ def posed_splats(avatar: Avatar, motion: Motion | None, frame: int) -> PosedGaus
     translation = None if motion.translation is None else motion.translation[one].float()
     vertices = pose_rig(rig, expression, rotations, translation)
     return pose_gaussians(avatar.gaussians, rig, vertices, expression, head_rotation_of(rig, rotations))
+
+
+_last_rig: tuple[Rig, Rig] | None = None
+
+
+def _anchored(rig: Rig) -> Rig:
+    """The rig with its anchors; the last one is kept, since films pose one avatar many times."""
+    global _last_rig
+    if _last_rig is None or _last_rig[0] is not rig:
+        _last_rig = (rig, with_anchors(rig))
+    return _last_rig[1]
+
+
+@typed
+def draw_splats(
+    avatar: Avatar, motion: Motion | None, frame: int, camera: Camera, background: UInt8[np.ndarray, "h w 3"]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draws the splats in one frame of a motion over a background of the camera's size.
+
+    Args:
+        avatar: One that has splats.
+        motion: What moves it; at rest without one.
+        frame: Of the motion; one beyond its ends is the nearest.
+        camera: Where from.
+        background: sRGB.
+
+    Raises:
+        ValueError: the avatar has no splats, or the background is not of the camera's size.
+    """
+    if background.shape[:2] != (camera.height, camera.width):
+        raise ValueError(f"draw_splats: background {background.shape[1::-1]}, camera {camera.width, camera.height}.")
+    frame = 0 if motion is None else min(max(frame, 0), motion.frames - 1)
+    colour = background[0, 0]
+    plain = bool((background == colour).all())
+    behind = torch.from_numpy(colour.copy() if plain else background).float() / 255
+    with torch.no_grad():
+        drawn = render_gaussians(posed_splats(avatar, motion, frame), camera, background=behind)
+    return (drawn.rgb[0].clamp_(0, 1) * 255 + 0.5).byte().numpy()
 
 
 @typed

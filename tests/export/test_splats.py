@@ -10,18 +10,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rig_factory import make_avatar, make_gaussians, make_motion
 
 from avatar3d.errors import ExportError, FormatError
 from avatar3d.export import export
+from avatar3d.export.film import FilmSettings, film
+from avatar3d.export.picture import front_camera
 from avatar3d.export.splat_check import Tolerance, check_cloud
-from avatar3d.export.splat_frame import cloud_of_frame
+from avatar3d.export.splat_frame import cloud_of_frame, draw_splats, posed_splats
 from avatar3d.export.splat_glb import EXTENSION, read_splat_glb, write_splat_glb
 from avatar3d.export.splat_ply import write_splat_ply
 from avatar3d.export.spz import read_spz, write_spz
 from avatar3d.geometry.rotation import quat_to_matrix
 from avatar3d.models.splat_cloud import SH_C0, SplatCloud
 from avatar3d.models.splat_ply import read_splat_ply
+from avatar3d.render.splats import render_gaussians
 from avatar3d.storage import save
 
 
@@ -251,3 +255,35 @@ def test_the_first_harmonic_is_the_colour(tmp_path):
     expected = 0.5 + SH_C0 * avatar.gaussians.sh[:, 0].numpy()
     np.testing.assert_allclose(0.5 + SH_C0 * read_splat_ply(tmp_path / "a.ply").sh[:, 0], expected, atol=1e-6)
     assert main(["export", str(tmp_path / "a.avatar"), "-o", str(tmp_path / "b.ply"), "--frame", "9"]) == 1
+
+
+def test_films_show_splats(tmp_path):
+    """A picture of a splat avatar is what its splats look like through that camera; clay is the mesh."""
+    avatar = splat_avatar()
+    pictures = {}
+    for name, settings in {
+        "splats": FilmSettings(size=96, frame=2, background="#ff8000"),
+        "clay": FilmSettings(size=96, frame=2, background="#ff8000", untextured=True),
+    }.items():
+        film(avatar, tmp_path / f"{name}.png", avatar.motion, settings)
+        pictures[name] = np.asarray(Image.open(tmp_path / f"{name}.png")).astype(float) / 255
+    centre = avatar.motion.translation.median(0).values
+    camera = front_camera(avatar.rig, 96, centre=centre)
+    background = torch.tensor([1.0, 128 / 255, 0])
+    expected = render_gaussians(posed_splats(avatar, avatar.motion, 2), camera, background=background).rgb[0]
+    assert np.abs(pictures["splats"] - expected.clamp(0, 1).numpy()).max() < 1 / 255
+    assert np.abs(pictures["clay"] - pictures["splats"]).mean() > 0.02
+    summary = film(avatar, tmp_path / "a.mp4", avatar.motion, FilmSettings(size=64))
+    assert summary["frames"] == 6 and summary["fps"] > 0
+
+
+def test_splats_over_a_picture(tmp_path):
+    avatar = splat_avatar()
+    camera = front_camera(avatar.rig, 48)
+    photo = np.random.default_rng(0).integers(0, 255, (48, 48, 3)).astype(np.uint8)
+    black, over = (draw_splats(avatar, None, 0, camera, x).astype(int) for x in (0 * photo, photo))
+    alpha = 1 - (draw_splats(avatar, None, 0, camera, 0 * photo + 255).astype(int) - black) / 255
+    assert 0.1 < alpha.mean() < 0.9
+    assert np.abs(over - (black + (1 - alpha) * photo)).max() < 3
+    with pytest.raises(ValueError, match="background"):
+        draw_splats(avatar, None, 0, camera, photo[:20])
