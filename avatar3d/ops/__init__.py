@@ -4,6 +4,7 @@ from avatar3d.ops.antialias import antialias, face_neighbours
 from avatar3d.ops.blend_splats import blend_splats
 from avatar3d.ops.interpolate import interpolate
 from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landmark_equations
+from avatar3d.ops.nearest_on_mesh import FaceTree, Nearest, face_tree, nearest_on_mesh
 from avatar3d.ops.photometric_loss import photometric_loss
 from avatar3d.ops.project_splats import ProjectedSplats, project_splats
 from avatar3d.ops.rasterize import Raster, rasterize
@@ -16,7 +17,9 @@ from avatar3d.ops.solve_normal_equations import solve_normal_equations
 from avatar3d.ops.ssim import ssim
 
 __all__ = [
+    "FaceTree",
     "LandmarkRows",
+    "Nearest",
     "NormalEquations",
     "ProjectedSplats",
     "Raster",
@@ -25,8 +28,10 @@ __all__ = [
     "antialias",
     "blend_splats",
     "face_neighbours",
+    "face_tree",
     "interpolate",
     "landmark_equations",
+    "nearest_on_mesh",
     "photometric_loss",
     "project_splats",
     "rasterize",

@@ -14,7 +14,8 @@
     X(project_splats)          \
     X(ssim)                    \
     X(blend_splats)            \
-    X(rig_splats)
+    X(rig_splats)              \
+    X(nearest_on_mesh)
 
 namespace avatar3d {
 #define AVATAR3D_DECLARE_BINDER(op) void bind_##op(nanobind::module_& m);

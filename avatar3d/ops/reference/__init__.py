@@ -4,6 +4,7 @@ from avatar3d.ops.reference.antialias import antialias_pixels
 from avatar3d.ops.reference.blend_splats import blend_splats
 from avatar3d.ops.reference.interpolate import interpolate
 from avatar3d.ops.reference.landmark_equations import landmark_equations
+from avatar3d.ops.reference.nearest_on_mesh import nearest_on_mesh
 from avatar3d.ops.reference.project_splats import project_splats
 from avatar3d.ops.reference.rasterize import rasterize_pixels
 from avatar3d.ops.reference.rig_splats import rig_splats
@@ -18,6 +19,7 @@ __all__ = [
     "blend_splats",
     "interpolate",
     "landmark_equations",
+    "nearest_on_mesh",
     "photometric_loss",
     "project_splats",
     "rasterize_pixels",
