@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from avatar3d.evaluate.nearest import MeshSearch
+from avatar3d import ops
 from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.geometry.transform import apply, make_transform, procrustes
 from avatar3d.typing import typed
@@ -94,8 +94,8 @@ def now_errors(
     cropped = now_crop(scan, scan_landmarks, nose_bridge)
     points = scan[cropped].double()
     T = procrustes(landmarks.double(), scan_landmarks.double(), with_scale=with_scale)
-    search = MeshSearch(vertices, faces)
-    corners = vertices.double()[faces]
+    vertices, tree = vertices.double(), ops.face_tree(vertices.double(), faces)
+    corners = vertices[faces]
     normals = torch.nn.functional.normalize(
         torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), dim=1
     )
@@ -103,9 +103,10 @@ def now_errors(
 
     def measure(T: Tensor) -> tuple[float, Tensor, Tensor]:
         """Mean square distance, nearest points and their normals, on the scan's side."""
-        nearest, face, distance = search(apply(torch.linalg.inv(T), few))
+        found = ops.nearest_on_mesh(apply(torch.linalg.inv(T), few), vertices, faces, tree=tree)
         scale = _scale(T)
-        return float((scale * distance).square().mean()), apply(T, nearest), normals[face] @ (T[:3, :3] / scale).T
+        facing = normals[found.face] @ (T[:3, :3] / scale).T
+        return float((scale * found.distance).square().mean()), apply(T, found.point), facing
 
     cost, nearest, facing = measure(T)
     damping = 1e-6
@@ -120,7 +121,7 @@ def now_errors(
             damping *= 30
             if damping > 1e3:
                 break
-    distance = search(apply(torch.linalg.inv(T), points))[2]
+    distance = ops.nearest_on_mesh(apply(torch.linalg.inv(T), points), vertices, faces, tree=tree).distance
     return SurfaceErrors(distances=1e3 * _scale(T) * distance, cropped=cropped, T_scan_mesh=T)
 
 

@@ -66,8 +66,9 @@ def nearest_on_mesh(
     p, v = (points, vertices) if batched else (points[None], vertices[None])
     faces = faces.to(torch.int32).contiguous()
     if native.use_native(backend, "nearest_on_mesh", points):
-        tree = face_tree(vertices, faces) if tree is None else tree
-        face, shares, point, distance = _nearest_on_mesh(p.detach().contiguous(), v.detach().contiguous(), faces, *tree)
+        p, v = p.contiguous(), v.contiguous()
+        found = tree or FaceTree(*_face_tree(v.detach(), faces))
+        face, shares, point, distance = _nearest_on_mesh(p.detach(), v.detach(), faces, *found)
     else:
         if not 0 <= int(faces.min()) <= int(faces.max()) < v.shape[1]:
             raise ValueError("nearest_on_mesh: faces name a vertex that does not exist.")
@@ -80,14 +81,19 @@ def nearest_on_mesh(
 
 
 @typed
-def face_tree(vertices: Float[Tensor, "*b v 3"], faces: Int[Tensor, "f 3"]) -> FaceTree:
-    """Builds what `nearest_on_mesh` searches, on the CPU whatever the vertices' device.
+def face_tree(
+    vertices: Float[Tensor, "*b v 3"], faces: Int[Tensor, "f 3"], *, backend: Backend = "auto"
+) -> FaceTree | None:
+    """Builds what `nearest_on_mesh` searches, on the CPU whatever the vertices' device; None for the torch reference,
+    which needs none.
 
     Raises:
-        BackendError: no compiled kernels.
+        BackendError: `backend="native"` and no compiled kernel for this device.
         ValueError: no faces, or faces beyond the vertices.
     """
     _check(vertices, faces, vertices)
+    if not native.use_native(backend, "nearest_on_mesh", vertices):
+        return None
     vertices = vertices.detach() if vertices.ndim == 3 else vertices.detach()[None]
     return FaceTree(*_face_tree(vertices.contiguous(), faces.to(torch.int32).contiguous()))
 

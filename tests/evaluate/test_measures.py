@@ -1,11 +1,9 @@
-"""The measures themselves: nearest points, NoW, pose errors, synthetic clips."""
+"""The measures themselves: NoW, pose errors, synthetic clips."""
 
-import numpy as np
 import pytest
 import torch
 
 from avatar3d import models
-from avatar3d.evaluate.nearest import MeshSearch, closest_on_triangles
 from avatar3d.evaluate.now import NOSE_BRIDGE, NOW_LANDMARKS, now_crop, now_errors
 from avatar3d.evaluate.poses import depth_errors, rotation_errors
 from avatar3d.evaluate.synthetic import ClipConfig, make_clip, with_noise
@@ -23,36 +21,6 @@ def seven(model, vertices):
     embedding = model.landmarks["mediapipe478"]
     points = points_on_faces(vertices, model.faces, embedding.faces, embedding.weights)
     return points[list(NOW_LANDMARKS)], points[NOSE_BRIDGE]
-
-
-def test_nearest_points_equal_brute_force(rng, head):
-    vertices = head.template[torch.randperm(len(head.template), generator=rng)]  # triangles of all sizes, at random
-    points = 0.1 * torch.randn(40, 3, generator=rng)
-    nearest, face, distance = MeshSearch(vertices, head.faces)(points)
-    corners = vertices.double().numpy()[head.faces.numpy()]
-    for p, q, f, d in zip(points.double().numpy(), nearest.numpy(), face.tolist(), distance.tolist(), strict=True):
-        everywhere = closest_on_triangles(np.repeat(p[None], len(corners), 0), corners)
-        assert d == pytest.approx(np.linalg.norm(everywhere - p, axis=1).min(), abs=1e-12)
-        assert np.linalg.norm(closest_on_triangles(p[None], corners[f : f + 1])[0] - q) < 1e-12
-        assert np.linalg.norm(p - q) == pytest.approx(d, abs=1e-12)
-
-
-def test_closest_point_of_a_triangle_within_on_edges_and_at_corners():
-    triangle = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
-    points = np.array([[0.2, 0.2, 3], [0.5, -1, 0], [2, 2, 1], [-1, -1, 5], [3, -1, 0]])
-    expected = np.array([[0.2, 0.2, 0], [0.5, 0, 0], [0.5, 0.5, 0], [0, 0, 0], [1, 0, 0]])
-    actual = closest_on_triangles(points, np.repeat(triangle[None], len(points), 0))
-    np.testing.assert_allclose(actual, expected, atol=1e-15)
-
-
-def test_a_degenerate_triangle_is_a_segment():
-    line = np.array([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]])
-    np.testing.assert_allclose(closest_on_triangles(np.array([[1.7, 1.0, 0]]), line), [[1.7, 0, 0]], atol=1e-15)
-
-
-def test_a_mesh_without_faces_is_refused():
-    with pytest.raises(ValueError, match="0 faces"):
-        MeshSearch(torch.zeros(3, 3), torch.zeros(0, 3, dtype=torch.int64))
 
 
 def test_now_undoes_a_similarity(rng, head):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from truth_cases import skin
 
-from avatar3d.evaluate.nearest import MeshSearch
+from avatar3d import ops
 from avatar3d.geometry.surface import points_on_faces, vertex_normals
 from avatar3d.geometry.transform import apply, procrustes
 from avatar3d.models.ict import load_ict
@@ -39,7 +39,8 @@ def _transfer(head: LinearModel, ict: LinearModel, anchors: Tensor) -> tuple[Lan
     all68, points = head.landmarks["ibug68"], head.landmarks["mediapipe478"]
     faces, weights = all68.faces[FACIAL], all68.weights[FACIAL].double()
     kept = torch.nonzero((skin(ict) & ict.regions["face"])[ict.faces].all(1))[:, 0]
-    search = MeshSearch(ict.template, ict.faces[kept])
+    surface = ict.template.double(), ict.faces[kept]
+    tree = ops.face_tree(*surface)
     face = torch.nonzero(skin(head) & head.regions["face"])[:, 0]
     basis, template = head.identity_basis.double(), head.template.double()
     dense, sparse = basis[:, face], points_on_faces(basis, head.faces, faces, weights)
@@ -47,8 +48,8 @@ def _transfer(head: LinearModel, ict: LinearModel, anchors: Tensor) -> tuple[Lan
     T = procrustes(points_on_faces(template, head.faces, faces, weights), anchors, with_scale=True)
     for _ in range(12):
         v = template + torch.einsum("k,kvc->vc", identity, basis)
-        near, _, distance = search(apply(T, v[face]))
-        use = distance < 0.02
+        found = ops.nearest_on_mesh(apply(T, v[face]), *surface, tree=tree)
+        near, use = found.point, found.distance < 0.02
         T = procrustes(v[face][use], near[use], with_scale=True)
         back = torch.linalg.inv(T)
         normal = vertex_normals(v, head.faces)[face][use]
@@ -66,17 +67,8 @@ def _transfer(head: LinearModel, ict: LinearModel, anchors: Tensor) -> tuple[Lan
         identity = torch.linalg.solve(H, sum(w * J.T @ r for J, r, w in rows))
     v = template + torch.einsum("k,kvc->vc", identity, basis)
     places = apply(T, points_on_faces(v, head.faces, points.faces, points.weights.double()))
-    near, triangle, distance = search(places)
-    seen = (distance < REACH) & (torch.arange(478) < 468)
-    corners = ict.template.double()[ict.faces[kept[triangle]]]
-    weights = _barycentric(near, corners)
+    found = ops.nearest_on_mesh(places, *surface, tree=tree)
+    seen = (found.distance < REACH) & (torch.arange(478) < 468)
     residual = torch.where(seen, points.residual, torch.inf)
-    return LandmarkEmbedding(faces=kept[triangle], weights=weights.float(), residual=residual), seen
-
-
-def _barycentric(p: Tensor, corners: Tensor) -> Tensor:
-    """Coordinates of points that lie on their triangles."""
-    one = torch.ones_like(p[:, :1])
-    A = torch.cat([corners.mT, torch.ones(len(p), 1, 3, dtype=p.dtype)], 1)
-    weights = torch.linalg.lstsq(A, torch.cat([p, one], 1)[..., None]).solution[..., 0].clamp_min(0)
-    return weights / weights.sum(1, keepdim=True)
+    weights = found.barycentrics.float()
+    return LandmarkEmbedding(faces=kept[found.face], weights=weights, residual=residual), seen
