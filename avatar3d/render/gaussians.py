@@ -84,7 +84,8 @@ def pose_gaussians(
         )
         opacities, sh = logits.sigmoid().expand(b, -1), sh.expand(b, -1, -1, -1)
     else:
-        parts = {name: change[..., rows] for name, rows in BASIS_ROWS.items()}
+        widths = [rows.stop - rows.start for rows in BASIS_ROWS.values()]
+        parts = dict(zip(BASIS_ROWS, change.split(widths, -1), strict=True))
         posed = [
             ops.rig_splats(
                 vertices[i : i + 1], faces, face, barycentrics, offsets + parts["offsets"][i],
@@ -92,7 +93,7 @@ def pose_gaussians(
             )
             for i in range(b)
         ]  # fmt: skip
-        means, quats, scales = (torch.cat(x) for x in zip(*posed, strict=True))
+        means, quats, scales = posed[0] if b == 1 else (torch.cat(x) for x in zip(*posed, strict=True))
         opacities = (logits + parts["logit_opacities"][..., 0]).sigmoid()
         sh = torch.cat([sh[None, :, :1] + parts["colour"][:, :, None], sh[None, :, 1:].expand(b, -1, -1, -1)], 2)
     return PosedGaussians(
