@@ -1,0 +1,117 @@
+"""The splats while they are optimised: leaf tensors, Adam's moments, and what each has earned."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from avatar3d.geometry.rotation import quat_to_matrix
+from avatar3d.types.gaussians import Gaussians
+
+RATES = {"offsets": 4e-3, "quats": 4e-3, "log_scales": 8e-3, "logit_opacities": 4e-2, "sh_first": 4e-3,
+         "sh_rest": 6e-4, "basis": 2e-3}  # fmt: skip
+"""Adam's step for every attribute at the start."""
+DECAY = {"basis": 0.5, "sh_rest": 0.5}
+"""Pull towards 0, in terms of the step (decoupled, Loshchilov and Hutter 2019)."""
+AXIS = {"basis": 1}
+"""Axis that counts the splats, where it is not the first."""
+FAINT = 0.03
+"""Opacity below which a splat goes."""
+
+
+class Cloud:
+    """Splats with their optimiser."""
+
+    def __init__(self, gaussians: Gaussians) -> None:
+        self.fixed = gaussians
+        self.leaves: dict[str, Tensor] = {
+            "offsets": gaussians.offsets,
+            "quats": gaussians.quats,
+            "log_scales": gaussians.log_scales,
+            "logit_opacities": gaussians.logit_opacities,
+            "sh_first": gaussians.sh[:, :1],
+            "sh_rest": gaussians.sh[:, 1:],
+        }
+        if gaussians.basis is not None:
+            self.leaves["basis"] = gaussians.basis
+        self.leaves = {name: x.detach().clone().requires_grad_() for name, x in self.leaves.items() if x.numel()}
+        self.moments = {name: (torch.zeros_like(x), torch.zeros_like(x)) for name, x in self.leaves.items()}
+        self.steps = 0
+        self.earned = torch.zeros(gaussians.count)
+        self.seen = torch.zeros(gaussians.count)
+
+    @property
+    def count(self) -> int:
+        return self.fixed.count
+
+    def gaussians(self) -> Gaussians:
+        """The splats as they are; differentiable in the leaves."""
+        x = self.leaves
+        sh = torch.cat([x["sh_first"], x["sh_rest"]], 1) if "sh_rest" in x else x["sh_first"]
+        return replace(
+            self.fixed, offsets=x["offsets"], quats=x["quats"], log_scales=x["log_scales"],
+            logit_opacities=x["logit_opacities"], sh=sh, basis=x.get("basis"),
+        )  # fmt: skip
+
+    def detached(self) -> Gaussians:
+        """The splats as they are, for keeping."""
+        g = self.gaussians()
+        return replace(
+            g, **{n: getattr(g, n).detach().clone() for n in ("offsets", "quats", "log_scales", "logit_opacities", "sh")},
+            basis=None if g.basis is None else g.basis.detach().clone(),
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """One step of Adam at `rate` times `RATES`, and clears the gradients."""
+        self.steps += 1
+        for name, x in self.leaves.items():
+            if x.grad is None:
+                continue
+            m, v = self.moments[name]
+            torch._fused_adam_(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
+                [x], [x.grad], [m], [v], [], [torch.tensor(float(self.steps))], lr=RATES[name] * rate, beta1=0.9,
+                beta2=0.999, weight_decay=0.0, eps=1e-15, amsgrad=False, maximize=False,
+            )  # fmt: skip
+            x.grad = None
+            if name in DECAY:
+                x *= 1 - DECAY[name] * RATES[name] * rate
+
+    def credit(self, gradient: Tensor) -> None:
+        """Adds what a picture says about where splats are too few: norms of absolute screen-space gradients `[n]`."""
+        self.earned += gradient
+        self.seen += gradient > 0
+
+    @torch.no_grad()
+    def reshape_to(self, count: int, generator: torch.Generator, *, grow: bool) -> None:
+        """Drops faint splats, then halves those with most error along their longest axis until there are `count`."""
+        keep = (self.leaves["logit_opacities"] > math.log(FAINT / (1 - FAINT))).nonzero()[:, 0]
+        earned = (self.earned / self.seen.clamp_min(1))[keep]
+        room = count - len(keep)
+        parents = torch.empty(0, dtype=torch.long)
+        if grow and room > 0 and len(keep):
+            wanted = min(room, max(1, len(keep) // 8))
+            parents = keep[earned.topk(min(wanted, len(keep))).indices.sort().values]
+        index = torch.cat([keep, parents])
+        first = torch.isin(keep, parents).nonzero()[:, 0]
+        second = torch.arange(len(keep), len(index))
+        self._take(index)
+        if len(parents):
+            log_scales, quats = self.leaves["log_scales"], self.leaves["quats"]
+            scales = log_scales[first].exp()
+            longest = scales.argmax(1)
+            R = quat_to_matrix(torch.nn.functional.normalize(quats[first], dim=1))
+            axis = R.gather(2, longest[:, None, None].expand(-1, 3, 1))[..., 0]
+            shift = axis * scales.gather(1, longest[:, None]) * 0.7
+            for rows, sign in ((first, 1), (second, -1)):
+                self.leaves["offsets"][rows] += sign * shift
+                log_scales[rows, longest] -= math.log(1.7)
+        self.earned, self.seen = torch.zeros(self.count), torch.zeros(self.count)
+
+    def _take(self, index: Tensor) -> None:
+        self.fixed = self.fixed.select(index)
+        for name, x in self.leaves.items():
+            axis = AXIS.get(name, 0)
+            self.leaves[name] = x.detach().index_select(axis, index).requires_grad_()
+            self.moments[name] = tuple(m.index_select(axis, index) for m in self.moments[name])  # type: ignore[assignment]

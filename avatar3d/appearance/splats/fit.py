@@ -1,0 +1,231 @@
+"""Optimises splats against the footage: colours, shapes and places of the splats, and the poses of the frames."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from avatar3d import ops
+from avatar3d.appearance.splats.cloud import Cloud
+from avatar3d.appearance.splats.config import SplatConfig
+from avatar3d.appearance.splats.poses import Poses
+from avatar3d.appearance.splats.shots import Shot, halved
+from avatar3d.render.gaussians import pose_gaussians
+from avatar3d.types import Rig
+from avatar3d.types.gaussians import Gaussians
+
+Progress = Callable[[str, int, int], None]
+POSE_RATES = {"head": 6e-4, "place": 2e-4, "expression": 6e-3}
+TORSO_RATE = 1.5e-3
+RESHAPE_EVERY = 200
+RESTRAIN_EVERY = 10
+COARSE = 0.35
+"""Share of the schedule in which pictures are looked at in half their size."""
+ESTIMATE_AFTER, DEARER = 40, 2.2
+"""Steps after which the time is estimated, and how much dearer than these the average step is."""
+GROWTH = (0.05, 0.6)
+"""Share of the schedule in which splats are added."""
+
+
+class Fitting:
+    """State of an optimisation: splats, poses, and how far it is."""
+
+    def __init__(self, cloud: Cloud, poses: Poses, shots: list[Shot], config: SplatConfig, seed: int) -> None:
+        self.cloud, self.poses, self.shots, self.config = cloud, poses, shots, config
+        self.generator = torch.Generator().manual_seed(seed)
+        self.step = 0
+        self.order: list[int] = []
+        self.seconds = 0.0
+        for value in poses.corrections.values():
+            value.requires_grad_(config.refine_pose)
+        self.sizes = face_sizes(poses.rig)
+        self.pose_moments = {n: (torch.zeros_like(x), torch.zeros_like(x)) for n, x in poses.corrections.items()}
+
+    def run(
+        self, progress: Progress | None = None, keep: Callable[[], None] | None = None,
+        estimate: Callable[[float], None] | None = None,
+    ) -> None:  # fmt: skip
+        """Steps to the end of the schedule.
+
+        Args:
+            progress: Called with stage, done, total.
+            keep: Called every `checkpoint_seconds`.
+            estimate: Called once with the seconds that the rest will take.
+        """
+        config = self.config
+        start = kept = time.monotonic()
+        before, first = self.seconds, self.step
+        while self.step < config.steps:
+            now = time.monotonic()
+            self.seconds = before + now - start
+            share = self.step / config.steps
+            if config.minutes is not None:
+                share = max(share, self.seconds / (60 * config.minutes))
+                if share >= 1:
+                    break
+            self.advance(share)
+            if progress:
+                progress("splats", self.step, config.steps)
+            if estimate and self.step == min(first + ESTIMATE_AFTER, config.steps):
+                each = (time.monotonic() - start) / (self.step - first)
+                rest = DEARER * each * (config.steps - self.step)
+                estimate(rest if config.minutes is None else min(rest, 60 * config.minutes - self.seconds))
+            if keep and now - kept > config.checkpoint_seconds:
+                keep()
+                kept = now
+
+    def advance(self, share: float) -> None:
+        """One step, at a share of the schedule."""
+        cloud, poses = self.cloud, self.poses
+        shot = self.shots[self._next()]
+        shot = halved(shot) if share < COARSE else shot
+        rows = torch.tensor([shot.frame])
+        vertices, coefficients, R_head = poses.vertices(rows)
+        background = torch.rand(3, generator=self.generator)
+        target = on_background(shot, background)
+        splats = cloud.gaussians()
+        drawn, record = draw(splats, poses, vertices, coefficients, R_head, shot, background, credit=share < GROWTH[1])
+        loss = photometric(drawn, target, self.config.ssim) * shot.weight
+        if self.config.refine_pose:
+            loss = loss + 1e-4 * poses.penalty(rows)
+        loss.backward()
+        if record is not None and record.grad is not None:
+            cloud.credit(record.grad[0].norm(dim=1))
+        decay = 0.05**share
+        cloud.step(decay)
+        if self.config.refine_pose:
+            self._step_poses(rows, decay if share > 0.02 else 0.0)
+        self.step += 1
+        if self.step % RESTRAIN_EVERY == 0:
+            restrain(cloud, self.sizes)
+        if self.step % RESHAPE_EVERY == 0:
+            cloud.reshape_to(self.config.count, self.generator, grow=GROWTH[0] <= share < GROWTH[1])
+
+    def _next(self) -> int:
+        if not self.order:
+            self.order = torch.randperm(len(self.shots), generator=self.generator).tolist()
+        return self.order.pop()
+
+    @torch.no_grad()
+    def _step_poses(self, rows: Tensor, rate: float) -> None:
+        """Adam on the corrections of one frame alone: others' moments stay as they are."""
+        step_poses(self.poses, self.pose_moments, rows, rate)
+
+
+def draw(
+    splats: Gaussians, poses: Poses, vertices: Tensor, coefficients: Tensor, R_head: Tensor, shot: Shot,
+    background: Tensor, *, credit: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Picture `[h, w, 3]` of posed splats, and what their absolute screen-space gradients go to.
+
+    Everything is turned into the head's frame first, in which the spherical harmonics are.
+    """
+    R = R_head[0].detach()
+    posed = pose_gaussians(splats, poses.rig, vertices @ R, coefficients)
+    T = shot.camera.T_camera_world.float().clone()
+    T[:3, :3] = T[:3, :3] @ R
+    width, height = shot.camera.width, shot.camera.height
+    seen = ops.project_splats(
+        posed.means[0], posed.quats[0], posed.scales[0], posed.opacities[0], shot.camera.K[None].float(), T[None],
+        width, height, sh=posed.sh[0],
+    )  # fmt: skip
+    absolute = torch.zeros_like(seen.pixels, requires_grad=True) if credit else None
+    assert seen.colors is not None
+    image, _ = ops.blend_splats(
+        seen.pixels, seen.conics, seen.opacities, seen.depths, seen.colors, width, height, background[None],
+        absolute_gradients=absolute,
+    )  # fmt: skip
+    return image[0], absolute
+
+
+def photometric(drawn: Tensor, target: Tensor, share: float) -> Tensor:
+    """L1 and D-SSIM."""
+    return ops.photometric_loss(drawn[None], target[None], ssim_weight=share)[0]
+
+
+@torch.no_grad()
+def step_poses(poses: Poses, moments: dict[str, tuple[Tensor, Tensor]], rows: Tensor, rate: float) -> None:
+    """Adam with short memory on the corrections of some frames alone: the others' moments stay as they are."""
+    for name, x in poses.corrections.items():
+        if x.grad is None:
+            continue
+        g = x.grad[rows]
+        m, v = moments[name]
+        m[rows] = 0.7 * m[rows] + 0.3 * g
+        v[rows] = 0.9 * v[rows] + 0.1 * g.square()
+        x[rows] -= rate * POSE_RATES.get(name, TORSO_RATE) * m[rows] / (v[rows].sqrt() + 1e-12)
+        x.grad = None
+    poses.admit()
+
+
+def settle(
+    gaussians: Gaussians, poses: Poses, shots: list[Shot], config: SplatConfig, progress: Progress | None = None,
+    *, rounds: int = 16,
+) -> None:  # fmt: skip
+    """Corrects poses and expressions of frames that the splats have not seen; the splats stay as they are.
+
+    Frames are taken in their order, and each begins where the one before ended: a torso that has moved since is found
+    again from there.
+    """
+    by_frame: dict[int, list[Shot]] = {}
+    for shot in shots:
+        by_frame.setdefault(shot.frame, []).append(shot)
+    background = torch.ones(3)
+    moments = {n: (torch.zeros_like(x), torch.zeros_like(x)) for n, x in poses.corrections.items()}
+    for value in poses.corrections.values():
+        value.requires_grad_(True)
+    before: int | None = None
+    for done, (frame, pictures) in enumerate(sorted(by_frame.items())):
+        rows = torch.tensor([frame])
+        if before is None and frame > 0:
+            before = frame - 1
+        if before is not None:
+            with torch.no_grad():
+                for value in poses.corrections.values():
+                    value[frame] = value[before]
+        for i in range(rounds):
+            shot = pictures[i % len(pictures)]
+            vertices, coefficients, R_head = poses.vertices(rows)
+            drawn, _ = draw(gaussians, poses, vertices, coefficients, R_head, shot, background)
+            loss = photometric(drawn, on_background(shot, background), config.ssim) + 1e-4 * poses.penalty(rows)
+            loss.backward()
+            step_poses(poses, moments, rows, 0.1 ** (i / rounds))
+        before = frame
+        if progress:
+            progress("poses", done + 1, len(by_frame))
+    for value in poses.corrections.values():
+        value.requires_grad_(False)
+
+
+def on_background(shot: Shot, background: Tensor) -> Tensor:
+    """The person `[h, w, 3]`, 0..1, over a colour."""
+    mask = shot.mask.float()[..., None] / 255
+    return shot.image.float() / 255 * mask + background * (1 - mask)
+
+
+def face_sizes(rig: Rig) -> Tensor:
+    """Size `[f]` of every triangle of the neutral mesh as `ops.rig_splats` has it, metres."""
+    a, b, c = rig.neutral[rig.faces.long()].unbind(1)
+    return torch.linalg.cross(b - a, c - a).norm(dim=1).sqrt().clamp_min(1e-6)
+
+
+@torch.no_grad()
+def restrain(cloud: Cloud, sizes: Tensor) -> None:
+    """Keeps splats near what they are bound to, small, and no needles: whoever went too far is set back."""
+    x, group = cloud.leaves, cloud.fixed.group.long()
+    size = sizes[cloud.fixed.face.long()]
+    reach = REACH[group] / size
+    x["offsets"] *= (reach / x["offsets"].norm(dim=1).clamp_min(1e-12)).clamp_max(1)[:, None]
+    scales = x["log_scales"]
+    largest = (LARGEST[group] / size).log()
+    largest = torch.minimum(largest, scales.median(1).values + NEEDLE)
+    scales.copy_(torch.minimum(scales, largest[:, None]).clamp_min(-6))
+
+
+REACH = torch.tensor([4e-3, 0.2, 2e-3, 1e-3, 1.0])
+"""How far splats may lie from their triangle, by group, metres."""
+LARGEST = torch.tensor([6e-3, 0.012, 3e-3, 3e-3, 0.03])
+"""Largest standard deviation, by group, metres."""
+NEEDLE = 1.4
+"""Logarithm of how much longer than wide a splat may be."""

@@ -1,0 +1,189 @@
+"""A textured avatar and its footage to the same avatar with splats."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from avatar3d.appearance.observe import sharpness
+from avatar3d.appearance.splats.checkpoint import load_fitting, save_fitting
+from avatar3d.appearance.splats.cloud import Cloud
+from avatar3d.appearance.splats.config import SplatConfig
+from avatar3d.appearance.splats.fit import Fitting, Progress, settle
+from avatar3d.appearance.splats.initial import beyond_mesh, on_mesh
+from avatar3d.appearance.splats.masks import FootageMasker
+from avatar3d.appearance.splats.poses import Poses
+from avatar3d.appearance.splats.shots import Shot, take_shots
+from avatar3d.errors import TrackingError
+from avatar3d.models.anchors import with_anchors
+from avatar3d.models.motion import head_rotation
+from avatar3d.types import ARKIT_NAMES, Avatar, Motion, TextureSet
+from avatar3d.types.capture import Capture
+from avatar3d.types.gaussians import Gaussians
+
+BEYOND = 0.3
+"""Share of the first splats that hair and clothes may take."""
+START = 0.5
+"""Share of all splats that there are at the start."""
+HULL_SHOTS = 12
+"""Pictures in which hair and clothes are looked for."""
+
+
+def add_splats(
+    avatar: Avatar,
+    capture: Capture,
+    tracked: Tensor,
+    config: SplatConfig,
+    *,
+    holdout: int = 0,
+    seed: int = 0,
+    state: Path | None = None,
+    key: str = "",
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Avatar:
+    """The avatar with splats that were optimised on its footage, and its motion as the splats corrected it.
+
+    Args:
+        avatar: A textured avatar with its own motion and footage.
+        capture: That footage.
+        tracked: Mask of the frames `[t]` that were tracked.
+        config: How.
+        holdout: The last frames of the footage: splats never see them. Their poses are corrected all the same, once
+            the splats are final.
+        seed: Of everything random.
+        state: Where the unfinished optimisation is kept; it goes on from there if the key is the same.
+        key: Changes with whatever the optimisation depends on.
+        progress: Called with stage, done, total.
+        say: Called with what a person should know: how long it will take.
+
+    Raises:
+        TrackingError: no frame shows the person.
+    """
+    assert avatar.motion is not None and isinstance(avatar.appearance, TextureSet)
+    rig = with_anchors(avatar.rig)
+    poses = Poses.of(rig, avatar.motion)
+    total = avatar.motion.frames
+    seen = tracked & (torch.arange(total) < max(1, total - holdout))
+    train = _evenly(seen.nonzero()[:, 0], config.frames)
+    shots = list(load_shots(avatar, capture, poses, train, config.size, progress))
+    if not shots:
+        raise TrackingError("None of the tracked frames shows the person, so there is nothing to optimise splats on.")
+    shots = _weighted(shots)
+    poses.use(train)
+    fitting = Fitting(Cloud(_start(avatar, rig, poses, shots, config, seed)), poses, shots, config, seed)
+    if state is not None and load_fitting(state, key, fitting):
+        say(f"going on from {state.name}: step {fitting.step} of {config.steps}")
+    keep = None if state is None else (lambda: save_fitting(state, key, fitting))
+    fitting.run(progress, keep, lambda seconds: say(f"splats: about {_in_words(seconds)} to go"))
+    if keep:
+        keep()
+    gaussians = fitting.cloud.detached()
+    if config.refine_pose:
+        held = _evenly((tracked & ~seen).nonzero()[:, 0], config.frames)
+        later = list(load_shots(avatar, capture, poses, held, config.size, None))
+        settle(gaussians, poses, later, config, progress)
+        poses.use(torch.cat([train, held]).sort().values)
+        poses.spread()
+    manifest = {**avatar.manifest, "appearance": {"kind": "splats", "holdout": holdout, "seed": seed, **asdict(config)}}
+    return replace(avatar, gaussians=gaussians, motion=poses.corrected_motion(), manifest=manifest)
+
+
+def load_shots(
+    avatar: Avatar, capture: Capture, poses: Poses, frames: Tensor, size: int, progress: Progress | None
+) -> Iterator[Shot]:  # fmt: skip
+    """Decodes frames and cuts the person out."""
+    own = avatar.footage
+    assert own is not None
+    done = 0
+    for v, view in enumerate(capture.views):
+        masker = FootageMasker(avatar.rig)
+        mine = {int(own.frame_of_motion[t]): int(t) for t in frames if int(own.source_of_frame[t]) == v}
+        for picture in view.frames_at(sorted(mine)):
+            t = mine[picture.index]
+            camera = own.cameras[int(own.camera_of_frame[t])]
+            with torch.no_grad():
+                vertices = poses.vertices(torch.tensor([t]))[0][0, : len(avatar.rig.neutral)]
+            mask = (
+                picture.alpha if picture.alpha is not None else masker(picture.index, picture.image, vertices, camera)
+            )
+            yield from take_shots(t, picture.image, mask, camera, vertices, size)
+            done += 1
+            if progress:
+                progress("frames", done, len(frames))
+
+
+def _evenly(frames: Tensor, count: int) -> Tensor:
+    """At most `count` of some frames, evenly."""
+    if len(frames) <= count:
+        return frames
+    return frames[torch.linspace(0, len(frames) - 1, count).round().long()]
+
+
+def _weighted(shots: list[Shot]) -> list[Shot]:
+    """Blurred pictures count less: by sharpness against the median of their kind."""
+    out: list[Shot] = []
+    for close in (False, True):
+        mine = [s for s in shots if s.close == close]
+        if not mine:
+            continue
+        clarity = torch.tensor([sharpness((s.image.float() / 255) ** 2.2) for s in mine])
+        relative = (clarity / clarity.median().clamp_min(1e-9)).clamp(0.3, 1.0)
+        out += [replace(s, weight=float(w)) for s, w in zip(mine, relative, strict=True)]
+    return out
+
+
+def _start(avatar: Avatar, rig, poses: Poses, shots: list[Shot], config: SplatConfig, seed: int) -> Gaussians:
+    """Splats on the mesh and beyond it, with a basis that changes nothing yet."""
+    assert avatar.motion is not None and isinstance(avatar.appearance, TextureSet)
+    generator = torch.Generator().manual_seed(seed)
+    count = round(config.count * START)
+    rows = torch.tensor(sorted({s.frame for s in shots}))
+    R = head_rotation(avatar.motion)[rows]
+    frontal = (R - R.mean(0)).square().sum((1, 2)).argsort()
+    whole = {s.frame: s for s in shots if not s.close}
+    chosen = [int(rows[frontal[0]]), *(int(f) for f in _evenly(rows, HULL_SHOTS - 1))]
+    parts = [on_mesh(avatar.rig, rig, avatar.appearance, R[frontal[0]], count, config.degree, generator)]
+    with torch.no_grad():
+        outside = beyond_mesh(
+            avatar.rig,
+            poses,
+            [whole[f] for f in dict.fromkeys(chosen) if f in whole],
+            round(count * BEYOND),
+            config.degree,
+        )
+    if outside is not None:
+        parts.append(outside)
+    joined = joined_gaussians(parts)
+    if not config.components:
+        return joined
+    mixing, limits = components(avatar.motion, rows, config.components)
+    basis = torch.zeros(len(mixing), joined.count, 14)
+    return replace(joined, mixing=mixing, limits=limits, basis=basis)
+
+
+def joined_gaussians(parts: list[Gaussians]) -> Gaussians:
+    """Several sets of splats as one; without a basis."""
+    names = ("face", "barycentrics", "offsets", "quats", "log_scales", "logit_opacities", "sh", "group")
+    return Gaussians(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+
+
+def components(motion: Motion, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mixing matrix `[e, 52]` and limits `[e, 2]`: the directions in which the footage's expression varies most.
+
+    Gaze is left out: it turns the eyes, which are geometry.
+    """
+    e = motion.expression[rows].clone()
+    gaze = torch.tensor(["eyeLook" in name for name in ARKIT_NAMES])
+    e[:, gaze] = 0
+    _, _, V = torch.linalg.svd(e - e.mean(0), full_matrices=False)
+    mixing = V[: min(count, len(V))]
+    mixing = mixing * torch.sign((e @ mixing.T).mean(0))[:, None]
+    values = e @ mixing.T
+    return mixing.contiguous(), torch.stack([values.amin(0), values.amax(0)], 1)
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
