@@ -61,9 +61,10 @@ def load_fitting(path: Path, key: str, fitting: Fitting) -> bool:
     cloud, leaves, fixed = fitting.cloud, group("leaf."), group("fixed.")
     sh = torch.cat([leaves["sh_first"], leaves["sh_rest"]], 1) if "sh_rest" in leaves else leaves["sh_first"]
     cloud.fixed = Gaussians(
-        **fixed, sh=sh, basis=leaves.get("basis"),
-        **{name: leaves[name] for name in ("offsets", "quats", "log_scales", "logit_opacities")},
-    )  # type: ignore[arg-type]  # fmt: skip
+        face=fixed["face"], barycentrics=fixed["barycentrics"], group=fixed["group"], mixing=fixed.get("mixing"),
+        limits=fixed.get("limits"), offsets=leaves["offsets"], quats=leaves["quats"], log_scales=leaves["log_scales"],
+        logit_opacities=leaves["logit_opacities"], sh=sh, basis=leaves.get("basis"),
+    )  # fmt: skip
     cloud.leaves = {name: value.requires_grad_() for name, value in leaves.items()}
     first, second = group("first."), group("second.")
     cloud.moments = {name: (first[name], second[name]) for name in leaves}

@@ -57,10 +57,9 @@ class Cloud:
     def detached(self) -> Gaussians:
         """The splats as they are, for keeping."""
         g = self.gaussians()
-        return replace(
-            g, **{n: getattr(g, n).detach().clone() for n in ("offsets", "quats", "log_scales", "logit_opacities", "sh")},
-            basis=None if g.basis is None else g.basis.detach().clone(),
-        )  # fmt: skip
+        names = ("offsets", "quats", "log_scales", "logit_opacities", "sh", "basis")
+        values = {name: getattr(g, name) for name in names}
+        return replace(g, **{name: x if x is None else x.detach().clone() for name, x in values.items()})
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
@@ -70,7 +69,7 @@ class Cloud:
             if x.grad is None:
                 continue
             m, v = self.moments[name]
-            torch._fused_adam_(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
+            torch.ops.aten._fused_adam_(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
                 [x], [x.grad], [m], [v], [], [torch.tensor(float(self.steps))], lr=RATES[name] * rate, beta1=0.9,
                 beta2=0.999, weight_decay=0.0, eps=1e-15, amsgrad=False, maximize=False,
             )  # fmt: skip

@@ -37,6 +37,7 @@ class Fitting:
         self.step = 0
         self.order: list[int] = []
         self.seconds = 0.0
+        self.stopped = False
         for value in poses.corrections.values():
             value.requires_grad_(config.refine_pose)
         self.sizes = face_sizes(poses.rig)
@@ -46,7 +47,7 @@ class Fitting:
         self, progress: Progress | None = None, keep: Callable[[], None] | None = None,
         estimate: Callable[[float], None] | None = None,
     ) -> None:  # fmt: skip
-        """Steps to the end of the schedule.
+        """Steps to the end of the schedule, or until Ctrl-C: then `stopped` is set.
 
         Args:
             progress: Called with stage, done, total.
@@ -64,7 +65,11 @@ class Fitting:
                 share = max(share, self.seconds / (60 * config.minutes))
                 if share >= 1:
                     break
-            self.advance(share)
+            try:
+                self.advance(share)
+            except KeyboardInterrupt:
+                self.stopped = True
+                break
             if progress:
                 progress("splats", self.step, config.steps)
             if estimate and self.step == min(first + ESTIMATE_AFTER, config.steps):

@@ -105,7 +105,7 @@ def make(
 
 
 def beyond_mesh(rig: Rig, poses: Poses, shots: list[Shot], count: int, degree: int) -> Gaussians | None:
-    """Splats for what the pictures show of the person outside the mesh: hair goes with the head, the rest with the root.
+    """Splats for what the pictures show of the person beside the mesh: hair goes with the head, the rest with the root.
 
     Every pixel of the person beyond the mesh becomes a point: beside the head in the plane through its middle, below
     it in the plane of the shoulders. What several pictures show of one place is taken once.

@@ -59,6 +59,10 @@ def add_splats(
         progress: Called with stage, done, total.
         say: Called with what a person should know: how long it will take.
 
+    Returns:
+        The avatar. After Ctrl-C it has the splats of that moment, `manifest["appearance"]["finished"]` is False, and
+        the state is kept.
+
     Raises:
         TrackingError: no frame shows the person.
     """
@@ -78,16 +82,18 @@ def add_splats(
         say(f"going on from {state.name}: step {fitting.step} of {config.steps}")
     keep = None if state is None else (lambda: save_fitting(state, key, fitting))
     fitting.run(progress, keep, lambda seconds: say(f"splats: about {_in_words(seconds)} to go"))
+    gaussians = fitting.cloud.detached()
     if keep:
         keep()
-    gaussians = fitting.cloud.detached()
-    if config.refine_pose:
+    if config.refine_pose and not fitting.stopped:
         held = _evenly((tracked & ~seen).nonzero()[:, 0], config.frames)
         later = list(load_shots(avatar, capture, poses, held, config.size, None))
         settle(gaussians, poses, later, config, progress)
         poses.use(torch.cat([train, held]).sort().values)
         poses.spread()
-    manifest = {**avatar.manifest, "appearance": {"kind": "splats", "holdout": holdout, "seed": seed, **asdict(config)}}
+    settings = {"kind": "splats", "finished": not fitting.stopped, "steps_done": fitting.step, "holdout": holdout,
+                "seed": seed, **asdict(config)}  # fmt: skip
+    manifest = {**avatar.manifest, "appearance": settings}
     return replace(avatar, gaussians=gaussians, motion=poses.corrected_motion(), manifest=manifest)
 
 
@@ -106,9 +112,9 @@ def load_shots(
             camera = own.cameras[int(own.camera_of_frame[t])]
             with torch.no_grad():
                 vertices = poses.vertices(torch.tensor([t]))[0][0, : len(avatar.rig.neutral)]
-            mask = (
-                picture.alpha if picture.alpha is not None else masker(picture.index, picture.image, vertices, camera)
-            )
+            mask = picture.alpha
+            if mask is None:
+                mask = masker(picture.index, picture.image, vertices, camera)
             yield from take_shots(t, picture.image, mask, camera, vertices, size)
             done += 1
             if progress:
@@ -147,13 +153,8 @@ def _start(avatar: Avatar, rig, poses: Poses, shots: list[Shot], config: SplatCo
     chosen = [int(rows[frontal[0]]), *(int(f) for f in _evenly(rows, HULL_SHOTS - 1))]
     parts = [on_mesh(avatar.rig, rig, avatar.appearance, R[frontal[0]], count, config.degree, generator)]
     with torch.no_grad():
-        outside = beyond_mesh(
-            avatar.rig,
-            poses,
-            [whole[f] for f in dict.fromkeys(chosen) if f in whole],
-            round(count * BEYOND),
-            config.degree,
-        )
+        looked_at = [whole[f] for f in dict.fromkeys(chosen) if f in whole]
+        outside = beyond_mesh(avatar.rig, poses, looked_at, round(count * BEYOND), config.degree)
     if outside is not None:
         parts.append(outside)
     joined = joined_gaussians(parts)
@@ -166,8 +167,16 @@ def _start(avatar: Avatar, rig, poses: Poses, shots: list[Shot], config: SplatCo
 
 def joined_gaussians(parts: list[Gaussians]) -> Gaussians:
     """Several sets of splats as one; without a basis."""
-    names = ("face", "barycentrics", "offsets", "quats", "log_scales", "logit_opacities", "sh", "group")
-    return Gaussians(**{name: torch.cat([getattr(p, name) for p in parts]) for name in names})
+    return Gaussians(
+        face=torch.cat([p.face for p in parts]),
+        barycentrics=torch.cat([p.barycentrics for p in parts]),
+        offsets=torch.cat([p.offsets for p in parts]),
+        quats=torch.cat([p.quats for p in parts]),
+        log_scales=torch.cat([p.log_scales for p in parts]),
+        logit_opacities=torch.cat([p.logit_opacities for p in parts]),
+        sh=torch.cat([p.sh for p in parts]),
+        group=torch.cat([p.group for p in parts]),
+    )
 
 
 def components(motion: Motion, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -39,8 +39,8 @@ def take_shots(
     head: Float[Tensor, "v 3"],
     size: int,
 ) -> list[Shot]:
-    """The whole picture with its longer side at most `size`, and, where that shows the head smaller than it could be, the
-    head with its surroundings at that size too."""
+    """The whole picture with its longer side at most `size`, and the head with its surroundings at that size too, where
+    the whole picture shows it smaller than it could be."""
     whole = (0, 0, camera.width, camera.height)
     box = _surroundings(head, camera)
     shots = [_shot(frame, image, mask, camera, whole, size, close=False)]
