@@ -8,6 +8,7 @@ from torch import Tensor
 from avatar3d.models.anchors import with_anchors
 from avatar3d.models.rig import pose_rig
 from avatar3d.models.splat_cloud import SplatCloud
+from avatar3d.nets.crop import one_thread
 from avatar3d.render.gaussians import PosedGaussians, head_rotation_of, pose_gaussians
 from avatar3d.render.splats import render_gaussians
 from avatar3d.types import Avatar, Camera, Motion, Rig
@@ -69,8 +70,11 @@ def draw_splats(
     plain = bool((background == colour).all())
     behind = torch.from_numpy(colour.copy() if plain else background).float() / 255
     with torch.no_grad():
-        drawn = render_gaussians(posed_splats(avatar, motion, frame), camera, background=behind)
-    return (drawn.rgb[0].clamp_(0, 1) * 255 + 0.5).byte().numpy()
+        with one_thread():  # small work: on a busy machine waiting for a second thread takes longer
+            posed = posed_splats(avatar, motion, frame)
+        drawn = render_gaussians(posed, camera, background=behind)
+    rgb = drawn.rgb[0].numpy()
+    return (np.clip(rgb, 0, 1, out=rgb) * 255 + 0.5).astype(np.uint8)
 
 
 @typed

@@ -74,7 +74,8 @@ def pose_gaussians(
     like = vertices
     offsets, quats = gaussians.offsets.to(like), gaussians.quats.to(like)
     log_scales, logits, sh = (x.to(like) for x in (gaussians.log_scales, gaussians.logit_opacities, gaussians.sh))
-    faces, face, barycentrics = rig.faces, gaussians.face, gaussians.barycentrics.to(like)
+    faces, face = rig.faces.to(like.device), gaussians.face.to(like.device)
+    barycentrics = gaussians.barycentrics.to(like)
     b = len(vertices)
     change = None if coefficients is None else _change(gaussians, coefficients.to(like))
     if change is None:
