@@ -10,9 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from avatar3d.geometry.rotation import rotvec_to_matrix
-from avatar3d.geometry.transform import posed_rest_transforms
-from avatar3d.ops import skin
+from avatar3d.ops import pose_joints, skin
 from avatar3d.typing import Backend, typed
 
 
@@ -151,12 +149,12 @@ class LinearModel:
             translation: Added to everything, metres.
             backend: As for `ops.skin`.
         """
-        R = None if rotations is None else rotvec_to_matrix(rotations)
-        rest = self._rest(identity, expression, R)
         joints = self.joints(identity, expression)
-        vertices = rest
-        if R is not None:
-            maps = posed_rest_transforms(self.joint_parents, joints, R)
+        if rotations is None:
+            vertices = rest = self._rest(identity, expression, None)
+        else:
+            R, maps = pose_joints(self.joint_parents, joints, rotations, backend=backend)
+            rest = self._rest(identity, expression, R)
             vertices = skin(rest, self.skinning_weights.to(rest), maps, backend=backend)
             joints = (maps[..., :3, :3] @ joints[..., None])[..., 0] + maps[..., :3, 3]
         if translation is not None:

@@ -4,12 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.geometry.rotation import rotvec_to_matrix
-from avatar3d.geometry.transform import posed_rest_transforms
 from avatar3d.models.convert import arkit_shapes
 from avatar3d.models.lids import close_lids
 from avatar3d.models.linear import LinearModel
-from avatar3d.ops import skin
+from avatar3d.ops import pose_joints, skin
 from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES, Rig
 from avatar3d.typing import Backend, typed
 
@@ -92,8 +90,8 @@ def pose_rig(
     named = {name: r for name, r in (rotations or {}).items() if name in rig.joint_names}
     if named:
         zero = expression.new_zeros(len(expression), 3)
-        R = rotvec_to_matrix(torch.stack([named.get(name, zero).to(zero) for name in rig.joint_names], 1))
+        rotvecs = torch.stack([named.get(name, zero).to(zero) for name in rig.joint_names], 1)
         rest = rig.joint_positions.to(expression).expand(len(expression), -1, -1)
-        maps = posed_rest_transforms(rig.joint_parents, rest, R)
+        maps = pose_joints(rig.joint_parents, rest, rotvecs, backend=backend).T_posed_rest
         vertices = skin(vertices, rig.skinning_weights.to(expression), maps, backend=backend)
     return vertices if translation is None else vertices + translation.to(vertices)[:, None]

@@ -6,6 +6,7 @@ from avatar3d.ops.interpolate import interpolate
 from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landmark_equations
 from avatar3d.ops.nearest_on_mesh import FaceTree, Nearest, face_tree, nearest_on_mesh
 from avatar3d.ops.photometric_loss import photometric_loss
+from avatar3d.ops.pose_joints import JointPoses, pose_joints
 from avatar3d.ops.project_splats import ProjectedSplats, project_splats
 from avatar3d.ops.rasterize import Raster, rasterize
 from avatar3d.ops.render_splats import SplatImage, render_splats
@@ -18,6 +19,7 @@ from avatar3d.ops.ssim import ssim
 
 __all__ = [
     "FaceTree",
+    "JointPoses",
     "LandmarkRows",
     "Nearest",
     "NormalEquations",
@@ -33,6 +35,7 @@ __all__ = [
     "landmark_equations",
     "nearest_on_mesh",
     "photometric_loss",
+    "pose_joints",
     "project_splats",
     "rasterize",
     "rig_splats",

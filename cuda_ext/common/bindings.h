@@ -15,6 +15,7 @@
     X(ssim)                    \
     X(blend_splats)            \
     X(rig_splats)              \
+    X(pose_joints)              \
     X(nearest_on_mesh)
 
 namespace avatar3d {

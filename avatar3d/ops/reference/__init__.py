@@ -5,6 +5,7 @@ from avatar3d.ops.reference.blend_splats import blend_splats
 from avatar3d.ops.reference.interpolate import interpolate
 from avatar3d.ops.reference.landmark_equations import landmark_equations
 from avatar3d.ops.reference.nearest_on_mesh import nearest_on_mesh
+from avatar3d.ops.reference.pose_joints import pose_joints
 from avatar3d.ops.reference.project_splats import project_splats
 from avatar3d.ops.reference.rasterize import rasterize_pixels
 from avatar3d.ops.reference.rig_splats import rig_splats
@@ -21,6 +22,7 @@ __all__ = [
     "landmark_equations",
     "nearest_on_mesh",
     "photometric_loss",
+    "pose_joints",
     "project_splats",
     "rasterize_pixels",
     "rig_splats",
