@@ -12,12 +12,12 @@ from page_browser import run_page
 from PIL import Image
 from rig_factory import make_avatar, make_gaussians, make_motion
 
-from avatar3d import ops
-from avatar3d.export import export
+from avatar3d.export import SOUND_RATE, export
 from avatar3d.export.film import FilmSettings, film
 from avatar3d.export.picture import front_camera, posed_vertices
+from avatar3d.export.splat_frame import posed_splats
 from avatar3d.models.anchors import with_anchors
-from avatar3d.render.gaussians import head_rotation_of, pose_gaussians
+from avatar3d.render.splats import render_gaussians
 from avatar3d.types import Motion
 
 SIZE = 256
@@ -90,18 +90,9 @@ def test_pictures_and_posing(avatar, page, tmp_path):
 
 def drawn_splats(avatar, frame: int, size: int) -> np.ndarray:
     """By our own renderer, from the front, on white."""
-    rig, motion, one = with_anchors(avatar.rig), avatar.motion, slice(frame, frame + 1)
-    rotations = {name: values[one] for name, values in motion.rotations.items()}
-    vertices = posed_vertices(rig, motion, frame)[None]
-    posed = pose_gaussians(
-        avatar.gaussians, rig, vertices, motion.expression[one], head_rotation_of(rig, rotations)
-    )  # fmt: skip
-    camera = front_camera(avatar.rig, size, centre=motion.translation.median(0).values)
-    picture = ops.render_splats(
-        posed.means[0], posed.quats[0], posed.scales[0], posed.opacities[0], posed.world_sh[0], camera.K.float(),
-        camera.T_camera_world.float(), size, size, torch.ones(3),
-    )  # fmt: skip
-    return (picture.color[0].clamp(0, 1) * 255 + 0.5).floor().double().numpy()
+    camera = front_camera(avatar.rig, size, centre=avatar.motion.translation.median(0).values)
+    picture = render_gaussians(posed_splats(avatar, avatar.motion, frame), camera).rgb[0]
+    return (picture.clamp(0, 1) * 255 + 0.5).floor().double().numpy()
 
 
 def test_splats(splat_avatar, tmp_path):
@@ -150,7 +141,8 @@ def test_controls(page):
         move(shape("Turn"), 30);
         await next();
         const after = a.shapes;
-        page.getElementById("play").click(); await next(); await next();
+        page.getElementById("play").click();
+        for (let i = 0; i < 60 && !a.frame; i++) await next();
         const playing = page.getElementById("play").textContent;
         page.getElementById("play").click();
         return { sliders, after, head: a.head, playing, clock: page.getElementById("clock").textContent,
@@ -163,6 +155,22 @@ def test_controls(page):
     })  # fmt: skip
     assert found["head"] == {"yaw": 30, "pitch": 0, "roll": 0}
     assert found["playing"] == "Pause" and found["frame"] > 0 and "/ 0:00.5" in found["clock"]
+
+
+def test_sound_plays_with_the_motion(avatar, tmp_path):
+    tone = 0.1 * torch.sin(torch.arange(SOUND_RATE) * 0.06)
+    page = export(avatar, tmp_path / "loud.html", sound=tone)
+    script = """await a.ready;
+        for (let i = 0; i < 100 && !a.sound.duration; i++) await new Promise((done) => setTimeout(done, 50));
+        const muted = [a.sound.muted];
+        page.getElementById("mute").click(); muted.push(a.sound.muted);
+        a.setFrame(6); a.play();
+        const started = !a.sound.paused; await new Promise((done) => setTimeout(done, 100));
+        a.pause();
+        return [a.sound.duration, a.sound.time, started, a.sound.paused, muted];"""
+    (duration, time, started, paused, muted), _, _ = run_page(page, script, size=(900, 400))
+    assert duration == pytest.approx(avatar.motion.duration, abs=0.06) and 0 <= time <= duration
+    assert started and paused and muted == [False, True]
 
 
 def test_a_browser_without_webgl_is_told_so(page):

@@ -15,9 +15,9 @@ precision highp usampler2D;
 precision highp isampler2D;
 `;
 
-/** A triangle that covers the picture, before everything. */
+/** A triangle that covers the picture. */
 export const COVER = `${HEAD}
-void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, -1, 1); }`;
+void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, 0, 1); }`;
 
 export function program(gl, vertex, fragment) {
   const made = gl.createProgram();

@@ -153,8 +153,8 @@ class Page {
     return needed;
   }
 
-  paint() {
-    this.picture.draw(this.view, this.background, !this.options.ui);
+  paint(exact = true) {
+    this.picture.draw(this.view, this.background, exact);
   }
 
   /** Draws now, completely: in the order of this very picture, not of one before. */
@@ -184,7 +184,7 @@ class Page {
       this.update();
       if (count === 0) this.picture.settled?.(this.view);
       else this.picture.request?.(this.view);
-      this.paint();
+      this.paint(false);
       gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, pixel);
       await new Promise((next) => setTimeout(next, 0)); // lets a finished sort in
     }
@@ -200,11 +200,12 @@ class Page {
       this.pose = this.motion.at(this.player.frame);
       this.touch();
     }
-    const share = this.options.ui ? this.pace.scale(now, this.dirty.pose || this.dirty.picture) : 1;
+    const quick = this.options.ui || this.player.playing;
+    const share = quick ? this.pace.scale(now, this.dirty.pose || this.dirty.picture) : 1;
     if (!this.update(share) && !this.picture.stale) return;
-    if (this.options.ui || this.player.playing) this.picture.request?.(this.view);
+    if (quick) this.picture.request?.(this.view);
     else this.picture.settled?.(this.view);
-    this.paint();
+    this.paint(!quick);
     if (this.options.ui && (!this.player.playing || now - (this.shown || 0) > 60)) this.show(now);
   }
 
@@ -317,6 +318,11 @@ window.avatar3d = {
   get frame() { return page.player.frame; },
   /** Coefficients by name. */
   get shapes() { return Object.fromEntries(page.rig.shapeNames.map((name, i) => [name, page.pose.expression[i]])); },
+  /** {duration, time} in seconds, paused, muted; null without sound. */
+  get sound() {
+    const { sound } = page.player;
+    return sound && { duration: sound.duration, time: sound.currentTime, paused: sound.paused, muted: sound.muted };
+  },
   get head() { return { ...page.turn }; },
   /** {name: coefficient}; pauses the motion. */
   setShapes: (values) => page.setShapes(values),
@@ -333,7 +339,7 @@ window.avatar3d = {
   draw: () => page.draw(),
   /** The picture as a PNG blob. */
   image: () => page.image(),
-  /** Measures: pictures per second, drawn one after the other. */
+  /** Measures: pictures per second as they are drawn while it plays, one after the other. */
   fps: (seconds) => page.fps(seconds),
   get info() { return page.info; },
   /** Posed vertices [v, 3], world space, metres. */

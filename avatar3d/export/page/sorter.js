@@ -1,4 +1,4 @@
-// The order in which splats are drawn: nearest first, by the depth of their centres. Runs in a worker.
+// The order in which splats are drawn: farthest first, by the depth of their centres. Runs in a worker.
 
 /**
  * A function of posed vertices (four numbers each), components of the expression, and the camera's row of depth
@@ -57,10 +57,10 @@ export function makeSorter(splats) {
     }
     const scale = 65535 / Math.max(1e-9, high - low);
     bins.fill(0);
-    for (let i = 0; i < count; i++) bins[((depths[i] - low) * scale | 0) + 1]++;
+    for (let i = 0; i < count; i++) bins[((high - depths[i]) * scale | 0) + 1]++;
     for (let i = 1; i < bins.length; i++) bins[i] += bins[i - 1];
     const order = new Uint32Array(size); // whole rows of a texture
-    for (let i = 0; i < count; i++) order[bins[(depths[i] - low) * scale | 0]++] = i;
+    for (let i = count - 1; i >= 0; i--) order[bins[(high - depths[i]) * scale | 0]++] = i; // of equals the last first
     return order;
   };
 }

@@ -166,16 +166,7 @@ void main() {
   o_colour = vec4(v_colour.rgb * alpha, alpha);
 }`;
 
-/** Marks the pixels that nothing behind can change any more. */
-export const FULL = `${HEAD}
+export const COPY = `${HEAD}
 uniform sampler2D u_picture;
-void main() { if (texelFetch(u_picture, ivec2(gl_FragCoord.xy), 0).a < 0.9995) discard; }`;
-
-export const FINISH = `${HEAD}
-uniform sampler2D u_picture;
-uniform vec3 u_background;
 out vec4 o_colour;
-void main() {
-  vec4 drawn = texelFetch(u_picture, ivec2(gl_FragCoord.xy), 0);
-  o_colour = vec4(drawn.rgb + (1.0 - drawn.a) * u_background, 1);
-}`;
+void main() { o_colour = vec4(texelFetch(u_picture, ivec2(gl_FragCoord.xy), 0).rgb, 1); }`;

@@ -2,12 +2,10 @@
 
 import { attach, COVER, nearest, program, refill, ROW, rows, table } from "./gl.js";
 import { makeSorter, startWorker } from "./sorter.js";
-import { DRAW_FRAGMENT, DRAW_VERTEX, FINISH, FULL, placeShader } from "./splat_shaders.js";
+import { COPY, DRAW_FRAGMENT, DRAW_VERTEX, placeShader } from "./splat_shaders.js";
 
 const COLUMNS = 14; // of the basis: offset 3, quaternion 4, scale 3, colour 3, opacity
 const PADDED = 16;
-/** Shares of the splats after which full pixels are marked, so that what lies behind them costs nothing. */
-const STOPS = [0.08, 0.16, 0.25, 0.35, 0.5, 0.7, 1];
 
 export class SplatPicture {
   constructor(gl, rig, block) {
@@ -22,8 +20,7 @@ export class SplatPicture {
     this.values = new Float32Array(this.components);
     this.places = program(gl, COVER, placeShader(this.components, this.harmonics));
     this.draws = program(gl, DRAW_VERTEX, DRAW_FRAGMENT);
-    this.marks = program(gl, COVER, FULL);
-    this.finishes = program(gl, COVER, FINISH);
+    this.copies = program(gl, COVER, COPY);
     this.precise = gl.getExtension("EXT_color_buffer_float") || gl.getExtension("EXT_color_buffer_half_float");
     this.fill(block);
     this.ellipses = table(gl, "rgba32ui", this.count);
@@ -160,63 +157,32 @@ export class SplatPicture {
     refill(this.gl, this.order, "r32ui", this.count, order);
   }
 
-  /** Front to back, so that pixels which are full can be left out. */
-  draw(view, background) {
+  /** @param exact blend in half floats, so that many faint layers lose nothing; else in the canvas' eight bits */
+  draw(view, background, exact) {
     const { gl } = this;
-    gl.disable(gl.DEPTH_TEST);
     gl.disable(gl.BLEND);
     this.place(view);
-    const target = this.target(view.width, view.height);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, target.drawn);
+    const target = exact && this.precise ? this.target(view.width, view.height) : null;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target && target.buffer);
     gl.viewport(0, 0, view.width, view.height);
-    gl.depthMask(true);
-    gl.clearColor(0, 0, 0, 0);
-    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    gl.enable(gl.DEPTH_TEST);
-    gl.blendFunc(gl.ONE_MINUS_DST_ALPHA, gl.ONE);
-    let from = 0;
-    for (const stop of STOPS) {
-      const to = Math.ceil(stop * this.count);
-      if (from) this.markFull(target);
-      this.blend(target, view, from, to);
-      from = to;
-    }
-    gl.disable(gl.DEPTH_TEST);
-    gl.depthMask(true);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-    const { made, places } = this.finishes;
-    gl.useProgram(made);
-    attach(gl, 0, target.picture, places.u_picture);
-    gl.uniform3fv(places.u_background, background);
-    gl.drawArrays(gl.TRIANGLES, 0, 3);
-  }
-
-  blend(target, view, from, to) {
-    const { gl } = this;
-    const { made, places } = this.draws;
-    gl.bindFramebuffer(gl.FRAMEBUFFER, target.drawn);
+    gl.clearColor(...background, 1);
+    gl.clear(gl.COLOR_BUFFER_BIT);
     gl.enable(gl.BLEND);
-    gl.depthFunc(gl.LESS);
-    gl.depthMask(false);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+    const { made, places } = this.draws;
     gl.useProgram(made);
     attach(gl, 0, this.ellipses, places.u_ellipse);
     attach(gl, 1, this.looks, places.u_look);
     attach(gl, 2, this.order, places.u_order);
     gl.uniform2f(places.u_size, view.width, view.height);
     gl.bindVertexArray(this.array);
-    gl.drawElements(gl.TRIANGLES, 6 * (to - from), gl.UNSIGNED_INT, 24 * from);
+    gl.drawElements(gl.TRIANGLES, 6 * this.count, gl.UNSIGNED_INT, 0);
     gl.bindVertexArray(null);
     gl.disable(gl.BLEND);
-  }
-
-  markFull(target) {
-    const { gl } = this;
-    const { made, places } = this.marks;
-    gl.bindFramebuffer(gl.FRAMEBUFFER, target.marked);
-    gl.depthFunc(gl.ALWAYS);
-    gl.depthMask(true);
-    gl.useProgram(made);
-    attach(gl, 0, target.picture, places.u_picture);
+    if (!target) return;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    gl.useProgram(this.copies.made);
+    attach(gl, 0, target.picture, this.copies.places.u_picture);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
@@ -254,30 +220,22 @@ export class SplatPicture {
     gl.drawArrays(gl.TRIANGLES, 0, 3);
   }
 
-  /** Half floats where there are any, so that many faint layers lose nothing. */
+  /** A picture of half floats. */
   target(width, height) {
     const { gl } = this;
     if (this.last && this.last.width === width && this.last.height === height) return this.last;
     if (this.last) {
       gl.deleteTexture(this.last.picture);
-      gl.deleteRenderbuffer(this.last.depth);
-      for (const buffer of [this.last.drawn, this.last.marked]) gl.deleteFramebuffer(buffer);
+      gl.deleteFramebuffer(this.last.buffer);
     }
     const picture = gl.createTexture();
     gl.bindTexture(gl.TEXTURE_2D, picture);
-    gl.texStorage2D(gl.TEXTURE_2D, 1, this.precise ? gl.RGBA16F : gl.RGBA8, width, height);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA16F, width, height);
     nearest(gl);
-    const depth = gl.createRenderbuffer();
-    gl.bindRenderbuffer(gl.RENDERBUFFER, depth);
-    gl.renderbufferStorage(gl.RENDERBUFFER, gl.DEPTH_COMPONENT16, width, height);
-    const [drawn, marked] = [gl.createFramebuffer(), gl.createFramebuffer()];
-    for (const buffer of [drawn, marked]) {
-      gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
-      gl.framebufferRenderbuffer(gl.FRAMEBUFFER, gl.DEPTH_ATTACHMENT, gl.RENDERBUFFER, depth);
-    }
-    gl.bindFramebuffer(gl.FRAMEBUFFER, drawn);
+    const buffer = gl.createFramebuffer();
+    gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, picture, 0);
-    this.last = { width, height, picture, depth, drawn, marked };
+    this.last = { width, height, picture, buffer };
     return this.last;
   }
 }
