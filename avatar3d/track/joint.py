@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatar3d.ops import NormalEquations, solve_normal_equations
+from avatar3d.track import observe
 from avatar3d.track.config import TrackConfig
 from avatar3d.track.observe import Observations, State, equations, measurement_weights
 from avatar3d.track.problem import Problem
@@ -15,6 +16,8 @@ FOCAL_AFTER = 3
 """Steps before the focal length moves: by then the poses are about right."""
 REACH = 0.1
 """Largest first step of the logarithm of the focal length."""
+HELD = 1e-3
+"""Change of the logarithm of a size that is held."""
 CONVERGED = 5e-4
 STILL = 0.01
 """The fit has converged when a step lowers the cost by less than this share, and zooms by less than that."""
@@ -40,6 +43,8 @@ def fit_jointly(
     config: TrackConfig,
     *,
     around: Float[Tensor, "k"] | None = None,
+    volume: float = 0.0,
+    hold_size: bool = False,
 ) -> JointFit:
     """Levenberg-Marquardt over expression, pose, identity and focal length.
 
@@ -50,15 +55,18 @@ def fit_jointly(
         log_focal: Mean and standard deviation of the prior on every camera's log focal length; 0 where it is known.
         config: Settings.
         around: Mean of the prior on the identity; zero if None.
+        volume: Determined directions of the identity, by which its volume grows with the size; see `size`.
+        hold_size: Keeps the head as large as it starts.
     """
     around = torch.zeros_like(start.identity) if around is None else around
+    size = _SizePrior(volume, float(observe.size(problem, start.identity).log()), HELD**-2 if hold_size else 0.0)
     free_focal = log_focal[:, 1] > 0
     state, damping, reach = start, 1e-6, REACH
-    accepted = _linearise(problem, obs, state, log_focal, around, config)
+    accepted = _linearise(problem, obs, state, log_focal, around, config, size)
     wait = FOCAL_AFTER if bool(free_focal.any()) else 0
     for step in range(config.joint_iterations):
         proposal = _step(problem, obs, state, accepted, free_focal & (step >= wait), damping, reach)
-        trial = _linearise(problem, obs, proposal, log_focal, around, config)
+        trial = _linearise(problem, obs, proposal, log_focal, around, config, size)
         # weights follow the distance, so the costs of two estimates compare only at about the same weights
         if trial.cost <= accepted.cost * (1 + 1e-3) or step < wait:
             gain = accepted.cost - trial.cost
@@ -74,6 +82,21 @@ def fit_jointly(
 
 
 @dataclass(frozen=True)
+class _SizePrior:
+    """What is known of the logarithm of the size."""
+
+    volume: float
+    mean: float
+    precision: float
+
+    def __call__(self, log_size: float) -> tuple[float, float, float]:
+        """Slope, curvature and value of the cost."""
+        away = self.precision * (log_size - self.mean)
+        value = 0.5 * away * (log_size - self.mean) - self.volume * log_size
+        return away - self.volume, self.precision + self.volume, value
+
+
+@dataclass(frozen=True)
 class _Linear:
     """Equations with the priors in them. Shared unknowns: log focal of every camera, then identity."""
 
@@ -86,7 +109,13 @@ class _Linear:
 
 
 def _linearise(
-    problem: Problem, obs: Observations, state: State, log_focal: Tensor, around: Tensor, config: TrackConfig
+    problem: Problem,
+    obs: Observations,
+    state: State,
+    log_focal: Tensor,
+    around: Tensor,
+    config: TrackConfig,
+    size: _SizePrior,
 ) -> _Linear:
     weights = measurement_weights(problem, obs, state, config)
     single = equations(problem, obs, state, weights, config, shared=True, dtype=torch.float32)
@@ -109,6 +138,11 @@ def _linearise(
         S[c, cameras:] = S[cameras:, c] = eq.H[own, n, n + 1 :].sum(0)
         gs[c] = eq.g[own, n].sum()
     cost = float(eq.cost.sum()) + 0.5 * float((state.identity - around).square().sum())
+    growth = problem.growth / observe.size(problem, state.identity)
+    slope, curvature, more = size(float(observe.size(problem, state.identity).log()))
+    gs[cameras:] += slope * growth
+    S[cameras:, cameras:] += curvature * torch.outer(growth, growth)
+    cost += more
     known = log_focal[:, 1] <= 0
     precision = torch.where(known, 0, log_focal[:, 1].clamp_min(1e-6) ** -2)
     away = state.focal.log() - log_focal[:, 0]

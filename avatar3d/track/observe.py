@@ -12,6 +12,8 @@ from avatar3d.track.config import TrackConfig
 from avatar3d.track.problem import Problem
 from avatar3d.track.threads import all_threads
 
+SMALLEST = 0.2
+"""Size of the smallest face that is thinkable, over that of the mean face."""
 HIDDEN = 0.1
 """Weight of a landmark on the far side, which the detector only guesses."""
 
@@ -99,10 +101,15 @@ def visibility(problem: Problem, obs: Observations, state: State) -> Float[Tenso
     return ((cosine + 0.1) / 0.4).clamp(HIDDEN, 1)
 
 
+def size(problem: Problem, identity: Float[Tensor, "k"]) -> Float[Tensor, ""]:
+    """Size of a face over that of the mean face."""
+    return (1 + problem.growth @ identity).clamp_min(SMALLEST)
+
+
 def unit_pixels(problem: Problem, obs: Observations, state: State) -> Float[Tensor, "o"]:
-    """Pixels of one inter-ocular distance at the head's distance, seen squarely."""
+    """Pixels of one inter-ocular distance at the head's distance, seen squarely: the same for a large head far away."""
     z = camera_poses(obs, state)[:, 2, 3].clamp_min(1e-2)
-    return state.focal[obs.camera] * problem.interocular / z
+    return state.focal[obs.camera] * problem.interocular * size(problem, state.identity) / z
 
 
 def measurement_weights(

@@ -41,6 +41,8 @@ class Problem:
     """Landmarks that hardly move against the skull."""
     interocular: float
     """Distance of the outer eye corners of the mean face, metres."""
+    growth: Float[Tensor, "k"]
+    """How the identity changes the size of the face: it is that of the mean face times 1 + growth . identity."""
     lower: Float[Tensor, "e"]
     upper: Float[Tensor, "e"]
     ridge: Float[Tensor, "e"]
@@ -90,6 +92,7 @@ def make_problem(model: LinearModel, config: TrackConfig) -> Problem:
         expression_scale=torch.zeros(k, dtype=torch.float64) if scale is None else scale.double(),
         pairs=torch.tensor(scheme.LID_PAIRS + scheme.LIP_PAIRS),
     )
+    cloud = rows.points[usable]
     e = expression.shape[2]
     lower, upper = torch.full((e,), -torch.inf).double(), torch.full((e,), torch.inf).double()
     l1, ridge = torch.zeros(e).double(), torch.ones(e).double()
@@ -113,6 +116,7 @@ def make_problem(model: LinearModel, config: TrackConfig) -> Problem:
         normals=_normals(model, at_landmarks, template - origin),
         rigid=usable & torch.tensor([i not in scheme.MOVING for i in range(scheme.COUNT)]),
         interocular=float((template[scheme.RIGHT_EYE] - template[scheme.LEFT_EYE]).norm()),
+        growth=torch.einsum("lc,lck->k", cloud, rows.identity_basis[usable]) / cloud.square().sum(),
         lower=lower,
         upper=upper,
         ridge=ridge,

@@ -21,6 +21,7 @@ from avatar3d.track.pose import initial_pose
 from avatar3d.track.problem import Problem, make_problem
 from avatar3d.track.residual import Residual, displaced, is_supported, make_process, solve_residual
 from avatar3d.track.result import Solution, make_track, mean_rotation
+from avatar3d.track.size import is_size_unknown, volume, with_likely_size
 from avatar3d.track.threads import one_thread
 from avatar3d.types.track import DroppedFrame, Track
 from avatar3d.typing import typed
@@ -172,16 +173,23 @@ def _person(
     pictures = obs.at(keys)
     config = replace(config, discount=config.discount * _new_views(state.R[keys]))
     joint = fit_jointly(problem, pictures, state.at(keys), prior, config)
+    known = torch.stack([joint.state.focal.log(), 0 * joint.state.focal], 1)
+    if is_size_unknown(obs):
+        sized = with_likely_size(problem, pictures, joint.state)
+        sized = fit_jointly(problem, pictures, sized, known, config, volume=volume(joint)).state
+        sized = with_likely_size(problem, pictures, sized)
+        sized = fit_jointly(problem, pictures, sized, known, config, hold_size=True)
+        joint = replace(sized, focal_sigma=joint.focal_sigma)
     residual, exact = None, problem
     # what the residual explains must not drain from the identity, which its prior would like
-    first, known = joint.state.identity, torch.stack([joint.state.focal.log(), 0 * joint.state.focal], 1)
+    first = joint.state.identity
     rounds = config.surface_rounds if is_supported(problem.model) else 0
     process = make_process(problem, config) if rounds else None
     for _ in range(rounds):
         before = torch.zeros_like(problem.rows.points) if residual is None else residual.surface + residual.bias
         residual = solve_residual(exact, process, pictures, joint.state, before, config)
         exact = displaced(problem, residual.surface + residual.bias)
-        again = fit_jointly(exact, pictures, joint.state, known, config, around=first)
+        again = fit_jointly(exact, pictures, joint.state, known, config, around=first, hold_size=is_size_unknown(obs))
         joint = replace(joint, state=again.state)
     return _Person(_first_state(exact, obs, seen, known, joint.state.identity), joint, exact, residual)
 

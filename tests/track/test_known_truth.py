@@ -56,8 +56,7 @@ def test_known_focal_length(head, moving):
         expression.append((track.expression - truth.expression).abs())
         surface.append(surface_error(track, truth, head))
     assert float(torch.cat(rotation).median()) < 0.5
-    # The aim is 0.01; single people reach 0.006 to 0.021, all together 0.011: the mean head pulls on proportions.
-    assert float(torch.cat(depth).median()) < 0.015
+    assert float(torch.cat(depth).median()) < 0.01
     assert float(torch.cat(expression).mean()) < 0.05
     assert max(surface) < 0.6
 
