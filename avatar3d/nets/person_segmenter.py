@@ -5,7 +5,7 @@ more on a window around it, so that people who are small in the frame keep their
 its output to the frame's pixels.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -136,7 +136,8 @@ class PersonSegmenter:
 def _of_one_person(probability: Float[np.ndarray, "s s"], head: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "s s"]:
     """Only what hangs together with the head; unchanged where the network sees nobody there."""
     spots = head[np.isfinite(head).all(1) & (head >= 0).all(1) & (head < SIDE).all(1)].astype(int)
-    label, _ = ndimage.label(probability > ATTACHED)
+    found: Any = ndimage.label(probability > ATTACHED)
+    label = found[0]
     touched = np.unique(label[spots[:, 1], spots[:, 0]])
     touched = touched[touched > 0]
     if not len(touched):
@@ -150,7 +151,7 @@ def _feather(window: Window, width: int, height: int) -> Float[np.ndarray, "h w"
     def ramp(low: int, high: int, size: int) -> Tensor:
         n = high - low
         steps = (torch.arange(n) + 0.5) / max(1.0, FEATHER * n)
-        rising = torch.ones(n) if low == 0 else steps.clamp_max(1)
+        rising = torch.ones(n) if low == 0 else steps.clamp(max=1)
         return rising if high == size else torch.minimum(rising, steps.flip(0).clamp_max(1))
 
     across, down = ramp(window.left, window.right, width), ramp(window.top, window.bottom, height)
