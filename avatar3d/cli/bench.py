@@ -17,7 +17,7 @@ from avatar3d import __version__, storage
 from avatar3d.cli.common import say
 from avatar3d.ops import native
 
-NAMES = ("skin", "track", "fit", "mesh")
+NAMES = ("skin", "track", "fit", "mesh", "ssim", "nearest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Arguments:
     """Speed against peers and rooflines."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Which benchmarks (default: all): skin, track, fit, mesh."""
+    """Which benchmarks (default: all): skin, track, fit, mesh, ssim, nearest."""
     json: Path | None = None
     """Write the results as JSON."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -120,6 +120,15 @@ def interleaved_ms(
                 torch.cuda.synchronize()
             times[name].append(clock() - t)
     return {name: statistics.median(values) * 1e3 for name, values in times.items()}
+
+
+def once_ms(function: Callable[[], object]) -> float:
+    """One run in milliseconds, of what takes seconds."""
+    start = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - start) * 1e3
 
 
 def _machine() -> dict[str, Any]:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-MOST = 1 << 22
+MOST = 1 << 18
 """Pairs of a point and a face that are looked at together."""
 
 
