@@ -12,17 +12,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from avatar3d import __version__, appearance, capture, models, storage
 from avatar3d import drive as driving
+from avatar3d.appearance import SplatConfig
 from avatar3d.data import packaged
 from avatar3d.errors import AvatarError, CaptureError, FileError
+from avatar3d.evaluate.reenactment import score
 from avatar3d.export import SOUND_RATE
 from avatar3d.export import export as write_file
-from avatar3d.export.film import FilmSettings, film
+from avatar3d.export.film import Director, FilmSettings, film
 from avatar3d.export.film import contact_sheet as draw_sheet
+from avatar3d.export.picture import posed_vertices
 from avatar3d.models.lam import load_lam
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.motion import track_to_motion
@@ -30,7 +34,7 @@ from avatar3d.models.rig import build_rig
 from avatar3d.track import TrackConfig
 from avatar3d.track import track as track_capture
 from avatar3d.track.slices import Slices
-from avatar3d.types import Avatar, Motion, Track
+from avatar3d.types import Avatar, Camera, Motion, Track
 from avatar3d.types.capture import Capture
 
 Progress = Callable[[str, int, int], None]
@@ -44,13 +48,15 @@ class FitSettings:
     """How footage becomes an avatar."""
 
     model: str = "head"
-    appearance: Literal["mesh"] = "mesh"
+    appearance: Literal["mesh", "splats"] = "mesh"
     quality: Literal["draft", "standard", "high"] = "standard"
     cameras: Path | None = None
     mask: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     face: Face = None
-    holdout: int = 0
+    holdout: int | None = None
+    """None: nothing for a mesh, the last fifth for splats."""
+    minutes: float | None = None
     seed: int = 0
 
 
@@ -132,10 +138,28 @@ def fit(
         else:
             tell(f"going on from {checkpoint.name}: tracking is done")
         slices.remove()
+    total = len(tracked.tracked)
+    splats = settings.appearance == "splats"
+    holdout = (total // 5 if splats else 0) if settings.holdout is None else settings.holdout
     with _timed(timings, "appearance"):
         avatar = appearance.reconstruct(
-            footage, tracked, model, holdout=settings.holdout, progress=progress, **QUALITY[settings.quality]
+            footage, tracked, model, holdout=holdout, progress=progress, **QUALITY[settings.quality]
         )
+    extra: dict = {}
+    splat_state = output.with_name(f".{output.stem}.checkpoint.splats")
+    if splats:
+        with _timed(timings, "splats"):
+            config = replace(appearance.SPLAT_QUALITY[settings.quality], minutes=settings.minutes)
+            avatar = appearance.add_splats(
+                avatar, footage, tracked.tracked, config, holdout=holdout, seed=settings.seed, state=splat_state,
+                key=f"{key}|{config}|{holdout}", progress=progress, say=tell,
+            )  # fmt: skip
+        if not avatar.manifest["appearance"]["finished"]:
+            storage.save(output, avatar)
+            tell(f"{output}: the splats so far, after step {avatar.manifest['appearance']['steps_done']}")
+            raise KeyboardInterrupt
+        with _timed(timings, "holdout"):
+            extra = _splat_report(avatar, footage, holdout, config.size)
     for line in footage.warnings:
         tell(line)
     with _timed(timings, "save"):
@@ -144,11 +168,53 @@ def fit(
         if back.rig.neutral.shape != avatar.rig.neutral.shape:
             raise FileError(f"{output} was not read back as it was written; check the disk.")
         checkpoint.unlink(missing_ok=True)
-    result = _report(tracked, timings)
+        splat_state.unlink(missing_ok=True)
+    result = {**_report(tracked, timings), **extra}
+    if splats:
+        result["splats"]["bytes"] = output.stat().st_size
     if report is not None:
         with storage.replacing(Path(report)) as temporary:
             temporary.write_text(json.dumps(result, indent=2, default=float))
     return result
+
+
+def _splat_report(avatar: Avatar, footage: Capture, holdout: int, size: int) -> dict:
+    """`splats` and, where frames were held out, `holdout`: how near splats and mesh come to those frames."""
+    assert avatar.gaussians is not None and avatar.motion is not None
+    out: dict = {"splats": {"count": avatar.gaussians.count}}
+    total = avatar.motion.frames
+    frames = torch.arange(total - holdout, total) if holdout else torch.empty(0, dtype=torch.long)
+    if avatar.motion.confidence is not None:
+        frames = frames[avatar.motion.confidence[frames] > 0]
+    if not len(frames):
+        return out
+    frames = frames[torch.linspace(0, len(frames) - 1, min(len(frames), SCORED)).round().long()]
+    sights = [s for s in appearance.load_shots(avatar, footage, frames, size) if not s.close]
+    scores = score_pictures(avatar, sights)
+    mesh = score_pictures(replace(avatar, gaussians=None), sights)
+    out["holdout"] = {**scores, "frames": holdout, "scored": scores["frames"], "psnr_mesh": mesh["psnr"],
+                      "ssim_mesh": mesh["ssim"]}  # fmt: skip
+    return out
+
+
+SCORED = 100
+"""At most this many held-out frames are scored, evenly."""
+
+
+def score_pictures(avatar: Avatar, sights: Sequence) -> dict:
+    """PSNR and SSIM of an avatar, moved by its own motion, against pictures of its footage."""
+    motion = avatar.motion
+    assert motion is not None
+    director = Director(avatar, motion, FilmSettings(camera="track"), None)
+
+    def pose(frame: int) -> torch.Tensor:
+        return posed_vertices(avatar.rig, motion, frame)
+
+    def picture(frame: int, camera: Camera) -> torch.Tensor:
+        white = np.full((camera.height, camera.width, 3), 255, np.uint8)
+        return torch.from_numpy(director.draw(frame, camera, white)).float() / 255
+
+    return score(sights, picture, avatar.rig, pose).summary()
 
 
 def track(
@@ -189,6 +255,7 @@ def reconstruct(
     *,
     texture_size: int = 1024,
     holdout: int = 0,
+    splats: SplatConfig | None = None,
     progress: Progress | None = None,
 ) -> Avatar:
     """An animatable avatar from footage and its track: `a3d.reconstruct`.
@@ -199,13 +266,17 @@ def reconstruct(
         model: The model that it was tracked with; found by the track's name when left out.
         texture_size: Side of the texture, a multiple of 64.
         holdout: The last frames of the footage, kept out of the appearance.
+        splats: Optimise Gaussian splats too, with these settings.
         progress: Called with stage, done, total.
     """
     model = tracked.model if model is None else model
     loaded = models.load(model) if isinstance(model, str) else model
-    return appearance.reconstruct(
+    avatar = appearance.reconstruct(
         footage, tracked, loaded, texture_size=texture_size, holdout=holdout, progress=progress
     )
+    if splats is None:
+        return avatar
+    return appearance.add_splats(avatar, footage, tracked.tracked, splats, holdout=holdout, progress=progress)
 
 
 def demo_clip() -> Path:

@@ -21,11 +21,13 @@ class Arguments:
     """The .avatar file to write."""
     model: str = "head"
     """head, flame, ict, or a model file."""
-    appearance: Literal["mesh"] = "mesh"
-    """mesh: a textured mesh."""
+    appearance: Literal["mesh", "splats"] = "mesh"
+    """mesh: a textured mesh. splats: Gaussian splats on that mesh, photoreal and with hair; takes minutes."""
     quality: Literal["draft", "standard", "high"] = "standard"
     """draft leaves the outline as the landmarks have it and bakes 512 texels; standard refines the outline and bakes
-    1024; high bakes 2048 from more frames."""
+    1024; high bakes 2048 from more frames. Splats are optimised at 256, 512 and at most 1024 pixels."""
+    budget: float | None = None
+    """Minutes that the optimisation of splats may take; its schedule is shortened to fit."""
     cameras: Path | None = None
     """Calibrated cameras: our JSON, COLMAP text, or OpenCV JSON."""
     mask: Path | None = None
@@ -36,8 +38,9 @@ class Arguments:
     face: str | None = None
     """Whom to follow where there are several faces: a number as listed (0 is the largest and steadiest), or X,Y in
     pixels. Default: the largest and steadiest."""
-    holdout: int = 0
-    """Keep the last N frames out of the appearance."""
+    holdout: int | None = None
+    """Keep the last N frames out of the appearance, and report how well splats show them. Default: none for a mesh,
+    the last fifth for splats."""
     report: Path | None = None
     """Write a JSON report: frames, residuals, jitter, timings, advice."""
     seed: int = 0
@@ -53,7 +56,7 @@ def run(arguments: Arguments) -> int:
     settings = pipeline.FitSettings(
         model=arguments.model, appearance=arguments.appearance, quality=arguments.quality, cameras=arguments.cameras,
         mask=arguments.mask, device=arguments.device, face=pipeline.parse_face(arguments.face),
-        holdout=arguments.holdout, seed=arguments.seed,
+        holdout=arguments.holdout, minutes=arguments.budget, seed=arguments.seed,
     )  # fmt: skip
     with progress_bar() as progress:
         report = pipeline.fit(arguments.inputs, arguments.output, settings, report=arguments.report,

@@ -61,7 +61,7 @@ def film(
         ExportError: unknown suffix, or the avatar has no footage where its camera or pictures are needed.
         ValueError: an unknown camera or background, or a frame that does not exist.
     """
-    director = _Director(avatar, motion, settings, footage)
+    director = Director(avatar, motion, settings, footage)
     start = time.perf_counter()
     if output.suffix.lower() == ".png":
         if not 0 <= settings.frame < director.frames:
@@ -99,7 +99,7 @@ def _summary(frames: int, picture: UInt8[np.ndarray, "h w 3"], start: float) -> 
     return {"frames": frames, "width": width, "height": height, "fps": frames / (time.perf_counter() - start)}
 
 
-class _Director:
+class Director:
     """Knows for every frame the pose, the camera, the light and what is behind."""
 
     def __init__(self, avatar: Avatar, motion: Motion | None, settings: FilmSettings, footage: Capture | None) -> None:
@@ -130,22 +130,25 @@ class _Director:
         for frame in frames:
             camera = self._camera(frame)
             vertices = posed_vertices(self.avatar.rig, self.motion, frame)
-            light = self._light(frame)
-            textured = not self.settings.untextured
             original = next(originals, None)
             behind = np.empty((camera.height, camera.width, 3), np.uint8)
             behind[:] = self.colour
             if self.settings.background == "footage" and original is not None:
                 behind = original
-            if textured and self.avatar.gaussians is not None:
-                picture = draw_splats(self.avatar, self.motion, frame, camera, behind)
-            else:
-                picture = draw(self.avatar, vertices, camera, behind, light=light, textured=textured)
+            picture = self.draw(frame, camera, behind)
             if self.settings.compare:
                 assert original is not None
                 overlay = draw(self.avatar, vertices, camera, original, textured=False, opacity=0.65)
                 picture = _side_by_side([original, overlay, picture])
             yield picture
+
+    def draw(self, frame: int, camera: Camera, behind: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The avatar as one frame shows it, through any camera, over a background."""
+        textured = not self.settings.untextured
+        if textured and self.avatar.gaussians is not None:
+            return draw_splats(self.avatar, self.motion, frame, camera, behind)
+        vertices = posed_vertices(self.avatar.rig, self.motion, frame)
+        return draw(self.avatar, vertices, camera, behind, light=self._light(frame), textured=textured)
 
     def _originals(self, frames: "range | list[int]") -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         if self.footage is None or not (self.settings.compare or self.settings.background == "footage"):
@@ -269,7 +272,7 @@ def _footage_rows(avatar: Avatar, footage: Capture, size: int) -> list[list[np.n
     motion = avatar.motion
     assert motion is not None
     settings = FilmSettings(camera="track", background="footage")
-    director = _Director(avatar, motion, settings, footage)
+    director = Director(avatar, motion, settings, footage)
     usable = torch.arange(motion.frames)
     if motion.confidence is not None and bool((motion.confidence > 0.3).any()):
         usable = usable[motion.confidence > 0.3]

@@ -72,7 +72,7 @@ def add_splats(
     total = avatar.motion.frames
     seen = tracked & (torch.arange(total) < max(1, total - holdout))
     train = _evenly(seen.nonzero()[:, 0], config.frames)
-    shots = list(load_shots(avatar, capture, poses, train, config.size, progress))
+    shots = list(load_shots(avatar, capture, train, config.size, progress))
     if not shots:
         raise TrackingError("None of the tracked frames shows the person, so there is nothing to optimise splats on.")
     shots = _weighted(shots)
@@ -87,10 +87,12 @@ def add_splats(
         keep()
     if config.refine_pose and not fitting.stopped:
         held = _evenly((tracked & ~seen).nonzero()[:, 0], config.frames)
-        later = list(load_shots(avatar, capture, poses, held, config.size, None))
+        later = list(load_shots(avatar, capture, held, config.size))
         settle(gaussians, poses, later, config, progress)
         poses.use(torch.cat([train, held]).sort().values)
         poses.spread()
+    if gaussians.basis is not None:
+        gaussians = replace(gaussians, basis=gaussians.basis.half())  # half the file, and rounded by 5e-4 of itself
     settings = {"kind": "splats", "finished": not fitting.stopped, "steps_done": fitting.step, "holdout": holdout,
                 "seed": seed, **asdict(config)}  # fmt: skip
     manifest = {**avatar.manifest, "appearance": settings}
@@ -98,11 +100,20 @@ def add_splats(
 
 
 def load_shots(
-    avatar: Avatar, capture: Capture, poses: Poses, frames: Tensor, size: int, progress: Progress | None
-) -> Iterator[Shot]:  # fmt: skip
-    """Decodes frames and cuts the person out."""
-    own = avatar.footage
-    assert own is not None
+    avatar: Avatar, capture: Capture, frames: Tensor, size: int, progress: Progress | None = None
+) -> Iterator[Shot]:
+    """Decodes frames of the avatar's footage and cuts the person out.
+
+    Args:
+        avatar: With its own motion and footage.
+        capture: That footage, with or without masks.
+        frames: Of the motion, ascending.
+        size: Longer side of the pictures, pixels.
+        progress: Called with stage, done, total.
+    """
+    own, motion = avatar.footage, avatar.motion
+    assert own is not None and motion is not None
+    poses = Poses.of(avatar.rig, motion)
     done = 0
     for v, view in enumerate(capture.views):
         masker = FootageMasker(avatar.rig)
@@ -111,7 +122,7 @@ def load_shots(
             t = mine[picture.index]
             camera = own.cameras[int(own.camera_of_frame[t])]
             with torch.no_grad():
-                vertices = poses.vertices(torch.tensor([t]))[0][0, : len(avatar.rig.neutral)]
+                vertices = poses.vertices(torch.tensor([t]))[0][0]
             mask = picture.alpha
             if mask is None:
                 mask = masker(picture.index, picture.image, vertices, camera)
