@@ -17,7 +17,7 @@ from avatar3d import __version__, storage
 from avatar3d.cli.common import say
 from avatar3d.ops import native
 
-NAMES = ("skin", "track", "fit", "mesh", "ssim", "nearest")
+NAMES = ("skin", "track", "fit", "mesh", "ssim", "nearest", "picture")
 
 
 @dataclass(frozen=True, kw_only=True)
