@@ -25,8 +25,8 @@ from avatar3d.storage import replacing
 from avatar3d.types import Avatar, Motion, Rig, TextureSet
 from avatar3d.typing import typed
 
-SHAPE_STEP = 2e-6
-"""Metres: spacing of the stored displacements, unless they reach further than 65 mm."""
+SHAPE_STEP = 1e-6
+"""Metres: spacing of the stored displacements, unless they reach further than 32 mm."""
 TOLERANCE = 2e-5
 """Metres: a page whose neutral mesh or shapes read back differ by more is not kept."""
 
@@ -84,7 +84,7 @@ def _about(avatar: Avatar) -> str:
 
 
 def _add_rig(block: Block, rig: Rig) -> None:
-    block.add_steps("neutral", rig.neutral, columns=1)
+    block.add("neutral", rig.neutral.float().numpy())  # exact: splats take rotations from the smallest of triangles
     block.add("joints", rig.joint_positions.float().numpy())
     reach = float(rig.shapes.abs().max()) if rig.shapes.numel() else 0.0
     block.add_steps("shapes", rig.shapes, step=max(SHAPE_STEP, reach / 32767))

@@ -19,6 +19,7 @@ from avatar3d.export.page_script import FOLDER, data_of, script
 from avatar3d.export.picture import front_camera
 from avatar3d.export.sound import encode_sound
 from avatar3d.geometry.rotation import rotvec_to_quat
+from avatar3d.geometry.surface import face_normals
 from avatar3d.models.anchors import with_anchors
 
 
@@ -32,7 +33,7 @@ def test_the_page_decodes_to_the_avatar(tmp_path):
     facts, arrays = contents(export(avatar, tmp_path / "me.html"))
     rig = avatar.rig
     wanted = {
-        "neutral": (rig.neutral, 2e-6), "joints": (rig.joint_positions, 0), "shapes": (rig.shapes, 1e-6),
+        "neutral": (rig.neutral, 0), "joints": (rig.joint_positions, 0), "shapes": (rig.shapes, 1e-6),
         "weights": (rig.skinning_weights, 1.6e-5), "motion_expression": (motion.expression, 1.6e-5),
         "motion_translation": (motion.translation, 1e-5),
     }  # fmt: skip
@@ -67,12 +68,16 @@ def test_splats_decode_to_the_avatars(tmp_path):
     facts, arrays = contents(export(replace(avatar, gaussians=splats), tmp_path / "me.html"))
     rig = with_anchors(avatar.rig)
     assert np.array_equal(arrays["splat_corners"], rig.faces[splats.face.long()].numpy())
-    assert np.abs(arrays["neutral"] - rig.neutral.numpy()).max() < 3e-6 and "texture" not in arrays
+    assert np.array_equal(arrays["neutral"], rig.neutral.numpy()) and "texture" not in arrays
+    size = face_normals(rig.neutral, rig.faces).norm(dim=-1).sqrt()[splats.face.long()]
+    basis = splats.basis.transpose(0, 1)
     wanted = {
-        "weights": (splats.barycentrics[:, 1:], 1e-5), "offsets": (splats.offsets, 1e-5), "quats": (splats.quats, 1e-4),
+        "weights": (splats.barycentrics[:, 1:], 1e-5), "quats": (splats.quats, 1e-4),
+        "offsets": (splats.offsets * size[:, None], 2.1e-6), "basis": (basis[..., 3:], 1.2e-3),
+        "basis_offsets": (basis[..., :3] * size[:, None, None], 2.1e-6),
         "log_scales": (splats.log_scales, 3e-5), "logits": (splats.logit_opacities, 1e-4),
         "colours": (splats.sh[:, 0], 3e-5), "harmonics": (splats.sh[:, 1:], 6e-3), "mixing": (splats.mixing, 0),
-        "basis": (splats.basis.transpose(0, 1), 1.2e-3), "limits": (splats.limits, 0),
+        "limits": (splats.limits, 0),
     }  # fmt: skip
     for name, (expected, tolerance) in wanted.items():
         error = np.abs(arrays[f"splat_{name}"] - expected.numpy()).max()

@@ -66,6 +66,7 @@ export function nearest(gl) {
 function FORMATS(gl) {
   return {
     rgba32f: { inner: gl.RGBA32F, outer: gl.RGBA, type: gl.FLOAT, width: 4, kind: Float32Array },
+    rgba16i: { inner: gl.RGBA16I, outer: gl.RGBA_INTEGER, type: gl.SHORT, width: 4, kind: Int16Array },
     rgba8i: { inner: gl.RGBA8I, outer: gl.RGBA_INTEGER, type: gl.BYTE, width: 4, kind: Int8Array },
     r32ui: { inner: gl.R32UI, outer: gl.RED_INTEGER, type: gl.UNSIGNED_INT, width: 1, kind: Uint32Array },
     rgba32ui: { inner: gl.RGBA32UI, outer: gl.RGBA_INTEGER, type: gl.UNSIGNED_INT, width: 4, kind: Uint32Array },

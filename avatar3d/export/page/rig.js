@@ -116,6 +116,20 @@ export class Rig {
     }
   }
 
+  /** One over the size (square root of twice the area) of triangles of the neutral face; 0 for those without. */
+  inverseSizes(corners) {
+    const out = new Float32Array(corners.length / 3);
+    const p = this.neutral;
+    for (let i = 0; i < out.length; i++) {
+      const [a, b, c] = [0, 1, 2].map((k) => 3 * corners[3 * i + k]);
+      const ux = p[b] - p[a], uy = p[b + 1] - p[a + 1], uz = p[b + 2] - p[a + 2];
+      const vx = p[c] - p[a], vy = p[c + 1] - p[a + 1], vz = p[c + 2] - p[a + 2];
+      const area = Math.hypot(uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx);
+      out[i] = area > 1e-20 ? 1 / Math.sqrt(area) : 0;
+    }
+    return out;
+  }
+
   /** Area-weighted normals of the posed vertices, not of unit length. */
   updateNormals() {
     const { vertices: p, normals: n, faces } = this;

@@ -3,33 +3,26 @@
 /**
  * A function of posed vertices (four numbers each), components of the expression, and the camera's row of depth
  * [x, y, z, offset], that returns the splats' order. It stands alone: its source text goes into the worker.
- * @param splats corners [n, 3], weights [n, 2] of the second and third corner, offsets [n, 3]; change [n, e, 3] with
- *   step and zero [e, 3]
+ * @param splats corners [n, 3], weights [n, 2] of the second and third corner, offsets [n, 3] in metres on the neutral
+ *   face, where 1 / inverses [n] is the triangle's size; change [n, e, 3] of the offsets in steps
  */
 export function makeSorter(splats) {
-  const { count, size, corners, weights, offsets, change, components, step, zero } = splats;
+  const { count, size, corners, weights, offsets, inverses, change, components, step } = splats;
   const depths = new Float32Array(count);
   const bins = new Uint32Array(65537);
-  const factor = new Float32Array(3 * components);
 
   function measure(vertices, values, row) {
-    let shiftX = 0, shiftY = 0, shiftZ = 0;
-    for (let e = 0; e < components; e++) {
-      for (let k = 0; k < 3; k++) factor[3 * e + k] = values[e] * step[3 * e + k];
-      shiftX += values[e] * zero[3 * e];
-      shiftY += values[e] * zero[3 * e + 1];
-      shiftZ += values[e] * zero[3 * e + 2];
-    }
     const [rx, ry, rz, r0] = row;
     for (let i = 0; i < count; i++) {
       const a = 4 * corners[3 * i], b = 4 * corners[3 * i + 1], c = 4 * corners[3 * i + 2];
       const ex = vertices[b] - vertices[a], ey = vertices[b + 1] - vertices[a + 1], ez = vertices[b + 2] - vertices[a + 2];
       const fx = vertices[c] - vertices[a], fy = vertices[c + 1] - vertices[a + 1], fz = vertices[c + 2] - vertices[a + 2];
-      let ox = offsets[3 * i] + shiftX, oy = offsets[3 * i + 1] + shiftY, oz = offsets[3 * i + 2] + shiftZ;
-      for (let e = 0, from = 3 * i * components; e < 3 * components; e += 3, from += 3) {
-        ox += factor[e] * change[from];
-        oy += factor[e + 1] * change[from + 1];
-        oz += factor[e + 2] * change[from + 2];
+      let ox = offsets[3 * i], oy = offsets[3 * i + 1], oz = offsets[3 * i + 2];
+      for (let e = 0, from = 3 * i * components; e < components; e++, from += 3) {
+        const factor = values[e] * step;
+        ox += factor * change[from];
+        oy += factor * change[from + 1];
+        oz += factor * change[from + 2];
       }
       // Along the camera's axis: the frame's x is the first edge, z the normal, y = z x x; size sqrt(|normal|).
       const nx = ey * fz - ez * fy, ny = ez * fx - ex * fz, nz = ex * fy - ey * fx;
@@ -44,7 +37,7 @@ export function makeSorter(splats) {
       depths[i] = r0 +
         rx * (vertices[a] + u * ex + v * fx) + ry * (vertices[a + 1] + u * ey + v * fy) +
         rz * (vertices[a + 2] + u * ez + v * fz) +
-        (area > 1e-20 ? Math.sqrt(area) : 0) * (alongX * ox + alongY * oy + alongZ * oz);
+        Math.sqrt(area) * inverses[i] * (alongX * ox + alongY * oy + alongZ * oz);
     }
   }
 

@@ -9,9 +9,9 @@ export const placeShader = (components, harmonics) => `${HEAD}
 #define HARMONICS ${harmonics}
 uniform int u_count;
 uniform sampler2D u_vertices;
-uniform usampler2D u_corners;  // of the triangle
+uniform usampler2D u_corners;  // of the triangle; one over its neutral size
 uniform sampler2D u_place;     // second and third barycentric coordinate, opacity's logit, red
-uniform sampler2D u_offset;    // offset, green
+uniform sampler2D u_offset;    // metres on the neutral face; green
 uniform sampler2D u_quat;
 uniform sampler2D u_scale;     // logarithms, blue
 uniform isampler2D u_basis;
@@ -80,7 +80,7 @@ void main() {
   vec3 z = normal / area, x = normalize(edge), y = cross(z, x);
   mat3 frame = mat3(x, y, z);
   float size = sqrt(area);
-  vec3 mean = a + place.x * edge + place.y * other + size * (frame * moved);
+  vec3 mean = a + place.x * edge + place.y * other + size * uintBitsToFloat(corners.w) * (frame * moved);
   mat3 axes = frame * rotation(quat * inversesqrt(turn));
   spread *= size;
 

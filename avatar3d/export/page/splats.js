@@ -4,7 +4,7 @@ import { attach, COVER, nearest, program, refill, ROW, rows, table } from "./gl.
 import { makeSorter, startWorker } from "./sorter.js";
 import { COPY, DRAW_FRAGMENT, DRAW_VERTEX, placeShader } from "./splat_shaders.js";
 
-const COLUMNS = 14; // of the basis: offset 3, quaternion 4, scale 3, colour 3, opacity
+const COLUMNS = 11; // of the basis beside the offset: quaternion 4, scale 3, colour 3, opacity
 const PADDED = 16;
 
 export class SplatPicture {
@@ -48,6 +48,7 @@ export class SplatPicture {
     const corners = Uint32Array.from(block.stored("splat_corners"));
     const [weights, offsets, quats, scales, logits, colours] = ["weights", "offsets", "quats", "log_scales", "logits",
       "colours"].map((name) => block.numbers(`splat_${name}`));
+    const inverses = this.rig.inverseSizes(corners);
     const interleave = (kind, parts) => {
       const out = new kind(4 * ROW * rows(count));
       let column = 0;
@@ -60,22 +61,22 @@ export class SplatPicture {
     const one = (kind, format, parts) => table(gl, format, count, interleave(kind, parts));
     this.vertices = table(gl, "rgba32f", this.rig.count);
     this.inputs = {
-      u_corners: one(Uint32Array, "rgba32ui", [[corners, 3, 0, 3]]),
+      u_corners: one(Uint32Array, "rgba32ui", [[corners, 3, 0, 3], [new Uint32Array(inverses.buffer), 1, 0, 1]]),
       u_place: one(Float32Array, "rgba32f", [[weights, 2, 0, 2], [logits, 1, 0, 1], [colours, 3, 0, 1]]),
       u_offset: one(Float32Array, "rgba32f", [[offsets, 3, 0, 3], [colours, 3, 1, 1]]),
       u_quat: one(Float32Array, "rgba32f", [[quats, 4, 0, 4]]),
       u_scale: one(Float32Array, "rgba32f", [[scales, 3, 0, 3], [colours, 3, 2, 1]]),
     };
-    const change = new Int8Array(3 * count * components);
-    const padded = new Int8Array(PADDED * count * components);
+    const change = components ? block.stored("splat_basis_offsets") : new Int16Array(0);
+    const padded = new Int16Array(PADDED * count * components);
     if (components) {
       const basis = block.stored("splat_basis");
       for (let i = 0; i < count * components; i++) {
-        for (let k = 0; k < COLUMNS; k++) padded[PADDED * i + k] = basis[COLUMNS * i + k];
-        for (let k = 0; k < 3; k++) change[3 * i + k] = basis[COLUMNS * i + k];
+        for (let k = 0; k < 3; k++) padded[PADDED * i + k] = change[3 * i + k];
+        for (let k = 0; k < COLUMNS; k++) padded[PADDED * i + 3 + k] = basis[COLUMNS * i + k];
       }
     }
-    this.inputs.u_basis = table(gl, "rgba8i", Math.max(1, 4 * count * components), padded);
+    this.inputs.u_basis = table(gl, "rgba16i", Math.max(1, 4 * count * components), padded);
     const rest = new Int8Array(4 * count * harmonics);
     if (harmonics) {
       const stored = block.stored("splat_harmonics");
@@ -89,10 +90,9 @@ export class SplatPicture {
     };
     [this.basisStep, this.basisZero] = coding("splat_basis", COLUMNS * components);
     [this.harmonicStep, this.harmonicZero] = coding("splat_harmonics", 3 * harmonics);
-    const ofOffsets = (values) =>
-      Float32Array.from({ length: 3 * components }, (_, i) => values[COLUMNS * Math.floor(i / 3) + (i % 3)]);
-    const splats = { count, size: ROW * rows(count), corners, weights, offsets, change, components, step: ofOffsets(this.basisStep),
-      zero: ofOffsets(this.basisZero) };
+    this.offsetStep = components ? block.entry("splat_basis_offsets").step[0] : 0;
+    const splats = { count, size: ROW * rows(count), corners, weights, offsets, inverses, change, components,
+      step: this.offsetStep };
     this.sort = makeSorter(splats);
     this.worker = startWorker(splats);
     this.busy = false;
@@ -199,11 +199,13 @@ export class SplatPicture {
     });
     const zero = new Float32Array(PADDED);
     const change = new Float32Array(PADDED * components);
-    for (let e = 0; e < components; e++)
+    for (let e = 0; e < components; e++) {
+      change.fill(values[e] * this.offsetStep, PADDED * e, PADDED * e + 3);
       for (let k = 0; k < COLUMNS; k++) {
-        zero[k] += values[e] * this.basisZero[COLUMNS * e + k];
-        change[PADDED * e + k] = values[e] * this.basisStep[COLUMNS * e + k];
+        zero[3 + k] += values[e] * this.basisZero[COLUMNS * e + k];
+        change[PADDED * e + 3 + k] = values[e] * this.basisStep[COLUMNS * e + k];
       }
+    }
     gl.uniform4fv(places.u_zero, zero);
     if (components) gl.uniform4fv(places.u_change, change);
     if (this.harmonics) {
