@@ -68,7 +68,8 @@ def blend_splats(
     if native.use_native(backend, "blend_splats", pixels):
         absolute = pixels.new_empty(0) if absolute_gradients is None else absolute_gradients
         inputs = (pixels, conics, opacities, depths, attributes, background, absolute)
-        image, alpha, *_ = _blend_splats(*(t.contiguous() for t in inputs), width, height)
+        keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+        image, alpha, *_ = _blend_splats(*(t.contiguous() for t in inputs), width, height, keep)
         return image, alpha
     if absolute_gradients is not None:
         raise ValueError("blend_splats: the torch reference has no absolute_gradients; leave them out, or the backend.")
@@ -86,9 +87,10 @@ def _blend_splats(
     absolute: Tensor,
     width: int,
     height: int,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = tuple(t.detach() for t in (pixels, conics, opacities, depths, attributes, background))
-    image, alpha, transmittance, last, splats, tiles = _empty(pixels, attributes, width, height)
+    image, alpha, transmittance, last, splats, tiles = _empty(pixels, attributes, width, height, keep)
     module = native.module()
     counts = torch.empty(module.BLEND_SPLATS_CHUNKS * (len(tiles) - 1), dtype=torch.int32)
     boxes = torch.empty(len(splats) * module.BLEND_SPLATS_BOX_BYTES, dtype=torch.uint8)
@@ -99,16 +101,17 @@ def _blend_splats(
     return image, alpha, transmittance, last, splats, intersections, tiles
 
 
-def _empty(pixels: Tensor, attributes: Tensor, width: int, height: int) -> tuple[Tensor, ...]:
+def _empty(pixels: Tensor, attributes: Tensor, width: int, height: int, keep: bool) -> tuple[Tensor, ...]:
     module, (b, n, _) = native.module(), pixels.shape
     record = module.BLEND_SPLATS_RECORD_BYTES[pixels.dtype == torch.float64]
     tile = module.BLEND_SPLATS_TILE
     tiles = b * -(-width // tile) * -(-height // tile)
+    kept = (tiles if keep else 0, tile, tile)  # for the gradients, by tiles
     return (
         pixels.new_empty(b, height, width, attributes.shape[2]),
         pixels.new_empty(b, height, width),
-        pixels.new_empty(b, height, width),
-        pixels.new_empty(b, height, width, dtype=torch.int32),
+        pixels.new_empty(kept),
+        pixels.new_empty(kept, dtype=torch.int32),
         pixels.new_empty(b * n, record, dtype=torch.uint8),
         pixels.new_empty(tiles + 1, dtype=torch.int64),
     )
@@ -125,8 +128,9 @@ def _(
     absolute: Tensor,
     width: int,
     height: int,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *images, tiles = _empty(pixels, attributes, width, height)
+    *images, tiles = _empty(pixels, attributes, width, height, keep)
     total = torch.library.get_ctx().new_dynamic_size()
     size = native.module().BLEND_SPLATS_INTERSECTION_BYTES
     return *images, pixels.new_empty(total, size, dtype=torch.uint8), tiles
@@ -153,7 +157,7 @@ def _blend_splats_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     grads = _empty_grads(pixels, conics, opacities, attributes, background, absolute, with_background, with_absolute)
     inputs = (t.detach() for t in (pixels, conics, opacities, depths, attributes, background))
-    height, width = transmittance.shape[1:]
+    height, width = grad_alpha.shape[1:]
     saved = (splats, intersections, tiles, transmittance.detach(), last, grad_image.detach(), grad_alpha.detach())
     gradients = pixels.new_empty(len(intersections), native.module().blend_splats_stride(attributes.shape[2]))
     native.call("blend_splats_backward", pixels, *inputs, width, height, *saved, gradients, *grads)
@@ -198,7 +202,7 @@ def _(
 
 
 def _setup(ctx, inputs, output) -> None:
-    *tensors, _, _ = inputs
+    *tensors, _, _, _ = inputs
     ctx.mark_non_differentiable(*output[2:])
     ctx.save_for_backward(*tensors, *output[2:])
 
@@ -208,7 +212,7 @@ def _backward(ctx, grad_image: Tensor, grad_alpha: Tensor, *_: Tensor):
     grads = _blend_splats_backward(*ctx.saved_tensors, grad_image.contiguous(), grad_alpha.contiguous(), *wanted)
     *firsts, attributes, background, absolute = grads
     background = background if wanted[0] else None
-    return *firsts, None, attributes, background, absolute if wanted[1] else None, None, None
+    return *firsts, None, attributes, background, absolute if wanted[1] else None, None, None, None
 
 
 _blend_splats.register_autograd(_backward, setup_context=_setup)

@@ -35,6 +35,9 @@ AVATAR3D_HD double multiply_add(double a, double b, double c) {
     return a * b + c;
 #endif
 }
+// c - a b
+AVATAR3D_HD float take_product(float c, float a, float b) { return multiply_add(-a, b, c); }
+AVATAR3D_HD double take_product(double c, double a, double b) { return multiply_add(-a, b, c); }
 AVATAR3D_HD float least(float a, float b) { return a < b ? a : b; }
 AVATAR3D_HD double least(double a, double b) { return a < b ? a : b; }
 AVATAR3D_HD float most(float a, float b) { return a > b ? a : b; }
@@ -135,36 +138,51 @@ template <typename V>
 AVATAR3D_HD V splat_exponent(V p, V q, V r, V level, V u0, V v0, V x, V y, V& u, V& v) {
     u = multiply_add(p, x, multiply_add(q, y, u0));
     v = multiply_add(r, y, v0);
-    return multiply_add(-v, v, multiply_add(-u, u, level));
+    return take_product(take_product(level, u, u), v, v);
+}
+
+// Its alpha before it is cut; 0 where it is too little to be blended.
+template <typename V>
+AVATAR3D_HD V splat_alpha(V exponent) {
+    return select(exponent >= V(kSplatMinExponent), power256(exponent), V(0.0));
 }
 
 // Blends one splat into one pixel. A pixel that has ended keeps its transmittance with the sign turned: once negative
-// it takes nothing more. `weight` (alpha times transmittance) is 0 where nothing is blended; returns where it is.
+// it takes nothing more. `weight` (alpha times transmittance) is 0 where nothing is blended. Returns where the pixel has
+// not ended with this splat or before.
 template <typename V>
-AVATAR3D_HD auto blend_step(V exponent, V& transmittance, V& weight) -> decltype(exponent > exponent) {
-    const auto kept = exponent >= V(kSplatMinExponent);
-    const V taken = least(power256(exponent), V(kSplatMaxAlpha)) * transmittance;
+AVATAR3D_HD auto blend_alpha(V alpha, V& transmittance, V& weight) -> decltype(alpha > alpha) {
+    const V taken = least(alpha, V(kSplatMaxAlpha)) * transmittance;
     const V rest = transmittance - taken;
-    const auto enough = rest >= V(kSplatMinTransmittance);
-    const auto blended = kept & enough;
-    transmittance = select(blended, rest, select(kept, negative(transmittance), transmittance));
-    weight = select(blended, taken, V(0.0));
-    return blended;
+    const auto open = rest >= V(kSplatMinTransmittance);
+    transmittance = select(open, rest, negative(transmittance));
+    weight = select(open, taken, V(0.0));
+    return open;
 }
 
-// The same pair on the way back, last splat first. `transmittance` goes from behind the splat to before it; `behind`
-// is what one would see beyond the splat, as seen through the gradient: sum_c gradient_c colour_c of everything
-// behind it, over the transmittance that reaches it; it starts with that of the background. `seen` is the splat's own
-// sum_c gradient_c attribute_c. Gives the weight of the splat, and alpha dL/dalpha (0 where alpha is cut).
+// The same from the exponent; returns where the splat was blended.
+template <typename V>
+AVATAR3D_HD auto blend_step(V exponent, V& transmittance, V& weight) -> decltype(exponent > exponent) {
+    return blend_alpha(splat_alpha(exponent), transmittance, weight) & (exponent >= V(kSplatMinExponent));
+}
+
+// The same pair on the way back, last splat first; alpha is 0 where nothing was blended. `transmittance` goes from
+// behind the splat to before it; `behind` is what one would see beyond the splat, as seen through the gradient:
+// sum_c gradient_c colour_c of everything behind it, over the transmittance that reaches it; it starts with that of the
+// background. `seen` is the splat's own sum_c gradient_c attribute_c. Gives the weight of the splat, and
+// alpha dL/dalpha (0 where alpha is cut).
+template <typename V>
+AVATAR3D_HD void blend_alpha_back(V alpha, V seen, V& transmittance, V& behind, V& weight, V& slope) {
+    const V cut = least(alpha, V(kSplatMaxAlpha)), difference = seen - behind;
+    transmittance = transmittance * reciprocal(V(1.0) - cut);
+    weight = cut * transmittance;
+    behind = multiply_add(cut, difference, behind);
+    slope = select(alpha <= V(kSplatMaxAlpha), weight * difference, V(0.0));
+}
+
 template <typename V, typename M>
 AVATAR3D_HD void blend_step_back(V exponent, M blended, V seen, V& transmittance, V& behind, V& weight, V& slope) {
-    const V raw = power256(exponent);
-    const V alpha = select(blended, least(raw, V(kSplatMaxAlpha)), V(0.0));
-    transmittance = transmittance * reciprocal(V(1.0) - alpha);
-    weight = alpha * transmittance;
-    const V difference = seen - behind;
-    behind = multiply_add(alpha, difference, behind);
-    slope = select(raw <= V(kSplatMaxAlpha), weight * difference, V(0.0));
+    blend_alpha_back(select(blended, power256(exponent), V(0.0)), seen, transmittance, behind, weight, slope);
 }
 
 // What a splat gathers from its pixels, and what its gradients are made of; s = alpha dL/dalpha.
@@ -214,15 +232,16 @@ template <typename T>
 struct BlendImages {
     T* image;          // [b, h, w, c]
     T* alpha;          // [b, h, w]
-    T* transmittance;  // [b, h, w]
-    int32_t* last;     // [b, h, w]: one more than the place of the last blended splat in its tile's list
+    // [b, h, w], in C++ [b tiles, kSplatTile^2] by blocks; null where no gradients will be asked for
+    T* transmittance;
+    int32_t* last;  // one more than the place of the last splat in its tile's list that was blended
 };
 
 template <typename T>
 struct BlendGrads {
     const T* grad_image;      // [b, h, w, c]
     const T* grad_alpha;      // [b, h, w]
-    const T* transmittance;   // as the forward pass left it
+    const T* transmittance;   // as the forward pass left them
     const int32_t* last;
     T* pixels;                // [b, n, 2]
     T* conics;                // [b, n, 3]

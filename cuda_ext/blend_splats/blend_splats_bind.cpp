@@ -52,7 +52,7 @@ struct BlendSplats {
                           Bytes splats, Bytes boxes, Ids counts, Bytes intersections, Offsets tiles, Out image, Out alpha,
                           Out transmittance, Ids last, Queue<Device> queue) {
                            const auto a = args(pixels, conics, opacities, depths, attributes, background, width, height);
-                           const BlendImages<T> out{image.data(), alpha.data(), transmittance.data(), last.data()};
+                           const BlendImages<T> out{image.data(), alpha.data(), data_or_null(transmittance), data_or_null(last)};
                            AVATAR3D_DISPATCH(blend_splats_forward<T>(a, scratch(splats, boxes, counts, intersections, tiles),
                                                                      out, queue));
                        });

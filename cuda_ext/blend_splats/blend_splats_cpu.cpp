@@ -20,157 +20,188 @@ const T* background_of(const BlendArgs<T>& a, int64_t image) {
 
 // C is the number of channels, or 0 for any.
 template <typename T, int C>
-void draw_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendImages<T>& out, int64_t index, TileMemory<T>& m) {
+__attribute__((noinline)) void draw_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendImages<T>& out, int64_t index, TileMemory<T>& m) {
     using V = Pack<T>;
     const Tile tile(a, s, index);
     const int64_t channels = C ? C : a.c;
-    T* color = m.channel_memory(channels);
-    std::fill(color, color + channels * kTilePixels, T(0));
-    std::fill(m.last, m.last + kTilePixels, T(0));
-    std::fill(m.transmittance, m.transmittance + kTilePixels, T(-1));  // beyond the image a pixel has ended
-    each_pixel(a, tile, [&](int at, int64_t) { m.transmittance[at] = T(1); });
+    // Of every block: transmittance, place of the last splat, channels. Beyond the image a pixel has ended.
+    const int64_t stride = (2 + channels) * kPack;
+    T* const memory = m.blocks(2 + channels);
+    std::fill(memory, memory + kTileBlocks * stride, T(0));
+    for (int block = 0; block < kTileBlocks; ++block) V(tile.whole() ? 1.0 : -1.0).store(memory + block * stride);
+    if (!tile.whole()) each_pixel(a, tile, [&](int block, int lane, int64_t) { memory[block * stride + lane] = T(1); });
 
     SplatIntersection* list = s.intersections + tile.first;
     const auto* records = static_cast<const SplatRecord<T>*>(s.splats);
     m.sort(list, tile.count);
     uint64_t open = tile.blocks();
-    for (int64_t k = 0; k < tile.count; ++k) {
-        if (k + 8 < tile.count) __builtin_prefetch(records + list[k + 8].splat);
-        if (k % 32 == 31) {
-            for (uint64_t rest = open; rest; rest &= rest - 1) {
-                const int block = __builtin_ctzll(rest);
-                if (!bits(V::load(m.transmittance + block * kPack) > V(0.0))) open &= ~(uint64_t(1) << block);
-            }
-            if (!open) break;
+    RowPrefetch<T> prefetch(a, tile, out.image, out.alpha, out.transmittance, out.last, tile.count);
+    for (int64_t first = 0; first < tile.count && open; first += kChunkSplats) {
+        const int splats = int(std::min<int64_t>(kChunkSplats, tile.count - first));
+        for (int k = 0; k < splats; ++k) {
+            if (first + k + 8 < tile.count) __builtin_prefetch(records + list[first + k + 8].splat);
+            prefetch.step();
+            const SplatRecord<T>& record = records[list[first + k].splat];
+            list[first + k].blocks = splat_cells(record, T(tile.x), T(tile.y), kSplatBlock) & open;
+            m.splats[k] = tile_splat(record, tile, first + k + 1);
         }
-        const SplatRecord<T>& record = records[list[k].splat];
-        const uint64_t blocks = splat_cells(record, T(tile.x), T(tile.y), kSplatBlock) & open;
-        list[k].blocks = blocks;
-        if (!blocks) continue;
-        const TileSplat<T> splat(record.shape, tile);
-        const V place(T(k + 1));
-        V values[C ? C : 1];
-        const T* attributes = C ? record.attributes : attributes_of(a, list[k].splat);
-        for (int c = 0; c < C; ++c) values[c] = V(attributes[c]);
-        each_bit(blocks, [&](int block) {
-            V u, v, weight;
-            const V exponent = splat.exponent(block, u, v);
-            T* const at = m.transmittance + block * kPack;
-            V transmittance = V::load(at);
-            const auto blended = blend_step(exponent, transmittance, weight);
-            transmittance.store(at);
-            T* const last = m.last + block * kPack;
-            select(blended, place, V::load(last)).store(last);
-            T* to = color + block * kPack;
-            if constexpr (C > 0) {
-                for (int c = 0; c < C; ++c, to += kTilePixels) multiply_add(weight, values[c], V::load(to)).store(to);
-            } else {
-                for (int64_t c = 0; c < channels; ++c, to += kTilePixels)
-                    multiply_add(weight, V(attributes[c]), V::load(to)).store(to);
+        for (int next = 0; next < splats;) {
+            int items = 0;
+            for (; next < splats && items < kChunkItems; ++next) items = m.add_items(items, next, list[first + next].blocks);
+            exponents<T, false>(m, items);
+            for (int i = 0; i < items; ++i) {
+                const Item item = m.items[i];
+                T* at = memory + item.block * stride;
+                V weight, transmittance = V::load(at);
+                const auto open_here = blend_alpha(V::load(m.alpha[i]), transmittance, weight);
+                transmittance.store(at);
+                at += kPack;
+                select(open_here, V(m.splats[item.splat].place), V::load(at)).store(at);
+                at += kPack;
+                const T* values = C ? m.splats[item.splat].attributes : attributes_of(a, list[first + item.splat].splat);
+                for (int64_t c = 0; c < channels; ++c, at += kPack) multiply_add(weight, V(values[c]), V::load(at)).store(at);
             }
-        });
+        }
+        for (uint64_t rest = open; rest; rest &= rest - 1) {
+            const int block = __builtin_ctzll(rest);
+            if (!bits(V::load(memory + block * stride) > V(0.0))) open &= ~(uint64_t(1) << block);
+        }
     }
 
     const T* background = background_of(a, tile.image);
-    each_pixel(a, tile, [&](int at, int64_t pixel) {
-        const T transmittance = std::abs(m.transmittance[at]);
-        T* image = out.image + pixel * channels;
-        for (int64_t c = 0; c < channels; ++c)
-            image[c] = color[c * kTilePixels + at] + (background ? transmittance * background[c] : T(0));
-        out.alpha[pixel] = T(1) - transmittance;
-        out.transmittance[pixel] = transmittance;
-        out.last[pixel] = int32_t(m.last[at]);
+    each_quad(a, tile, [&](int block, int lane, int64_t pixel, int n) {
+        const T* from = memory + block * stride + lane;
+        if (C > 0 && n == 4) {
+            constexpr int kChannels = C ? C : 1;
+            Quad<T> left = Quad<T>::load(from), channel[kChannels];
+            left.v = left.v > 0 ? left.v : -left.v;
+            Quad<T>{1 - left.v}.store(out.alpha + pixel);
+            for (int c = 0; c < C; ++c) channel[c].v = Quad<T>::load(from + (2 + c) * kPack).v + left.v * background[c];
+            interleave<T, kChannels>(channel, out.image + pixel * C);
+            return;
+        }
+        for (int x = 0; x < n; ++x, ++from, ++pixel) {
+            const T left = std::abs(from[0]);
+            for (int64_t c = 0; c < channels; ++c) out.image[pixel * channels + c] = from[(2 + c) * kPack] + left * background[c];
+            out.alpha[pixel] = T(1) - left;
+        }
     });
+    if (!out.transmittance) return;
+    for (int block = 0; block < kTileBlocks; ++block) {
+        const T* from = memory + block * stride;
+        const int64_t to = (index * kTileBlocks + block) * kPack;
+        (-negative(V::load(from))).store(out.transmittance + to);
+        for (int l = 0; l < kPack; ++l) out.last[to + l] = int32_t(from[kPack + l]);
+    }
 }
 
-// Gradients of every intersection of a tile to its slot; those of the background to `background` [c].
+// Gradients of every intersection of a tile to its slot; those of the background to `background_sums` [c].
 template <typename T, int C, bool Absolute>
 void undo_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendGrads<T>& g, int64_t index, TileMemory<T>& m,
                T* gradients, T* background_sums) {
     using V = Pack<T>;
     const Tile tile(a, s, index);
-    const int64_t channels = C ? C : a.c, stride = blend_splats_stride(channels);
+    const int64_t channels = C ? C : a.c, record_size = blend_splats_stride(channels);
     const T* background = background_of(a, tile.image);
-    T* grad = m.channel_memory(channels);
-    if (tile.blocks() != ~uint64_t(0)) {
-        std::fill(grad, grad + channels * kTilePixels, T(0));
-        std::fill(m.last, m.last + kTilePixels, T(0));
-        std::fill(m.transmittance, m.transmittance + kTilePixels, T(1));
-        std::fill(m.behind, m.behind + kTilePixels, T(0));
-    }
+    // Of every block: transmittance, what lies behind, place of the last splat, gradients of the channels.
+    const int64_t stride = (3 + channels) * kPack;
+    T* const memory = m.blocks(3 + channels);
+    if (!tile.whole()) std::fill(memory, memory + kTileBlocks * stride, T(0));
     int32_t end = 0;
-    each_pixel(a, tile, [&](int at, int64_t pixel) {
-        const T transmittance = g.transmittance[pixel];
-        m.transmittance[at] = transmittance;
-        m.last[at] = T(g.last[pixel]);
-        end = std::max(end, g.last[pixel]);
-        T behind = -g.grad_alpha[pixel];
-        for (int64_t c = 0; c < channels; ++c) {
-            const T value = g.grad_image[pixel * channels + c];
-            grad[c * kTilePixels + at] = value;
-            if (background) behind += background[c] * value;
-            if (background_sums) background_sums[c] += transmittance * value;
+    for (int block = 0; block < kTileBlocks; ++block) {
+        T* to = memory + block * stride;
+        const int64_t from = (index * kTileBlocks + block) * kPack;
+        V::load(g.transmittance + from).store(to);
+        for (int l = 0; l < kPack; ++l) {
+            to[2 * kPack + l] = T(g.last[from + l]);
+            end = std::max(end, g.last[from + l]);
         }
-        m.behind[at] = behind;
+    }
+    each_quad(a, tile, [&](int block, int lane, int64_t pixel, int n) {
+        T* to = memory + block * stride + lane;
+        if (C > 0 && n == 4 && !background_sums) {
+            constexpr int kChannels = C ? C : 1;
+            Quad<T> behind = Quad<T>::load(g.grad_alpha + pixel), channel[kChannels];
+            deinterleave<T, kChannels>(g.grad_image + pixel * C, channel);
+            behind.v = -behind.v;
+            for (int c = 0; c < C; ++c) {
+                behind.v += channel[c].v * background[c];
+                channel[c].store(to + (3 + c) * kPack);
+            }
+            behind.store(to + kPack);
+            return;
+        }
+        for (int x = 0; x < n; ++x, ++to, ++pixel) {
+            T behind = -g.grad_alpha[pixel];
+            for (int64_t c = 0; c < channels; ++c) {
+                const T value = g.grad_image[pixel * channels + c];
+                to[(3 + c) * kPack] = value;
+                behind += background[c] * value;
+                if (background_sums) background_sums[c] += to[0] * value;
+            }
+            to[kPack] = behind;
+        }
     });
 
     const SplatIntersection* list = s.intersections + tile.first;
     const auto* records = static_cast<const SplatRecord<T>*>(s.splats);
-    for (int64_t k = end; k < tile.count; ++k) std::fill_n(gradients + list[k].slot * stride, stride, T(0));
-    constexpr int kSums = 8 + (C ? C : 0);
+    for (int64_t k = end; k < tile.count; ++k) std::fill_n(gradients + list[k].slot * record_size, record_size, T(0));
+    constexpr int kSums = 8 + C;
     m.sums.resize(C ? 0 : channels * kPack);
-    for (int64_t k = end - 1; k >= 0; --k) {
-        if (k >= 8) __builtin_prefetch(records + list[k - 8].splat);
-        T* to = gradients + list[k].slot * stride;
-        if (!list[k].blocks) {
-            std::fill_n(to, stride, T(0));
-            continue;
+    alignas(64) T totals[kPack] = {};
+    for (int64_t first = end, next = end; first > 0; first = next) {  // splats next .. first, last one first
+        int items = 0, splats = 0;
+        for (; next > 0 && splats < kChunkSplats && items < kChunkItems; ++splats) {
+            if (--next >= 8) __builtin_prefetch(records + list[next - 8].splat);
+            m.splats[splats] = tile_splat(records[list[next].splat], tile, next + 1);
+            items = m.add_items(items, splats, list[next].blocks);
         }
-        const SplatRecord<T>& record = records[list[k].splat];
-        const TileSplat<T> splat(record.shape, tile);
-        const V place(T(k + 1)), minimum(kSplatMinExponent);
-        V values[C ? C : 1], sums[kSums];
-        const T* attributes = C ? record.attributes : attributes_of(a, list[k].splat);
-        for (int c = 0; c < C; ++c) values[c] = V(attributes[c]);
-        for (V& x : sums) x = V(0.0);
-        if (!C) std::fill(m.sums.begin(), m.sums.end(), T(0));
-        each_bit(list[k].blocks, [&](int block) {
-            V u, v, weight, slope, seen(0.0);
-            const V exponent = splat.exponent(block, u, v);
-            const auto blended = (exponent >= minimum) & (V::load(m.last + block * kPack) >= place);
-            const T* from = grad + block * kPack;
-            if constexpr (C > 0) {
-                for (int c = 0; c < C; ++c) seen = multiply_add(values[c], V::load(from + c * kTilePixels), seen);
-            } else {
+        exponents<T, true>(m, items);
+        int i = 0;
+        for (int k = 0; k < splats; ++k) {
+            const int64_t at_list = first - 1 - k;
+            const TileSplat<T>& splat = m.splats[k];
+            const V place(splat.place);
+            V values[C ? C : 1], sums[kSums];
+            const T* attributes = C ? splat.attributes : attributes_of(a, list[at_list].splat);
+            for (int c = 0; c < C; ++c) values[c] = V(attributes[c]);
+            for (V& x : sums) x = V(0.0);
+            if (!C) std::fill(m.sums.begin(), m.sums.end(), T(0));
+            for (const int stop = i + __builtin_popcountll(list[at_list].blocks); i < stop; ++i) {
+                T* const at = memory + m.items[i].block * stride;
+                const T* from = at + 3 * kPack;
+                V weight, slope, seen(0.0), transmittance = V::load(at), behind = V::load(at + kPack);
                 for (int64_t c = 0; c < channels; ++c)
-                    seen = multiply_add(V(attributes[c]), V::load(from + c * kTilePixels), seen);
-            }
-            V transmittance = V::load(m.transmittance + block * kPack), behind = V::load(m.behind + block * kPack);
-            blend_step_back(exponent, blended, seen, transmittance, behind, weight, slope);
-            transmittance.store(m.transmittance + block * kPack);
-            behind.store(m.behind + block * kPack);
-            const V su = slope * u, sv = slope * v;
-            sums[0] = sums[0] + slope;
-            sums[1] = sums[1] + su;
-            sums[2] = sums[2] + sv;
-            sums[3] = multiply_add(su, u, sums[3]);
-            sums[4] = multiply_add(su, v, sums[4]);
-            sums[5] = multiply_add(sv, v, sums[5]);
-            if constexpr (Absolute) {
-                sums[6] = sums[6] - negative(su);
-                sums[7] = sums[7] - negative(multiply_add(splat.q, su, splat.r * sv));
-            }
-            if constexpr (C > 0) {
-                for (int c = 0; c < C; ++c) sums[8 + c] = multiply_add(weight, V::load(from + c * kTilePixels), sums[8 + c]);
-            } else {
-                for (int64_t c = 0; c < channels; ++c) {
-                    T* sum = m.sums.data() + c * kPack;
-                    multiply_add(weight, V::load(from + c * kTilePixels), V::load(sum)).store(sum);
+                    seen = multiply_add(C ? values[c] : V(attributes[c]), V::load(from + c * kPack), seen);
+                const V alpha = select(V::load(at + 2 * kPack) >= place, V::load(m.alpha[i]), V(0.0));
+                blend_alpha_back(alpha, seen, transmittance, behind, weight, slope);
+                transmittance.store(at);
+                behind.store(at + kPack);
+                const V u = V::load(m.u[i]), v = V::load(m.v[i]), su = slope * u, sv = slope * v;
+                sums[0] = sums[0] + slope;
+                sums[1] = sums[1] + su;
+                sums[2] = sums[2] + sv;
+                sums[3] = multiply_add(su, u, sums[3]);
+                sums[4] = multiply_add(su, v, sums[4]);
+                sums[5] = multiply_add(sv, v, sums[5]);
+                if constexpr (Absolute) {
+                    sums[6] = sums[6] - negative(su);
+                    sums[7] = sums[7] - negative(multiply_add(V(splat.q), su, V(splat.r) * sv));
+                }
+                if constexpr (C > 0) {
+                    for (int c = 0; c < C; ++c) sums[8 + c] = multiply_add(weight, V::load(from + c * kPack), sums[8 + c]);
+                } else {
+                    for (int64_t c = 0; c < channels; ++c) {
+                        T* sum = m.sums.data() + c * kPack;
+                        multiply_add(weight, V::load(from + c * kPack), V::load(sum)).store(sum);
+                    }
                 }
             }
-        });
-        sums_of(sums, kSums, to);
-        for (int64_t c = 0; !C && c < channels; ++c) to[8 + c] = sum(V::load(m.sums.data() + c * kPack));
+            T* to = gradients + list[at_list].slot * record_size;
+            sums_of(sums, kSums, totals);
+            std::copy(totals, totals + (C ? 8 + (C + 3) / 4 * 4 : 8), to);
+            for (int64_t c = 0; !C && c < channels; ++c) to[8 + c] = sum(V::load(m.sums.data() + c * kPack));
+        }
     }
 }
 

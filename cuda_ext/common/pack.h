@@ -131,6 +131,12 @@ AVATAR3D_INLINE Pack<T> multiply_add(const Pack<T>& a, const Pack<T>& b, const P
 #endif
     return d;
 }
+// c - a b
+template <typename T>
+AVATAR3D_INLINE Pack<T> take_product(const Pack<T>& c, const Pack<T>& a, const Pack<T>& b) {
+    return multiply_add(-a, b, c);
+}
+// -|a|
 template <typename T>
 AVATAR3D_INLINE Pack<T> negative(const Pack<T>& a) {
     Pack<T> c;
@@ -159,6 +165,12 @@ AVATAR3D_INLINE T sum(const Pack<T>& a) {
     T s = T(0);
     for (int i = 0; i < kPack; ++i) s += a[i];
     return s;
+}
+
+// The sums of the lanes of 16 packs; `count` says how many are asked for, out has room for 16.
+template <typename T>
+AVATAR3D_INLINE void sums_of(const Pack<T>* packs, int count, T* out) {
+    for (int i = 0; i < count; ++i) out[i] = sum(packs[i]);
 }
 
 #ifdef __AVX512F__
@@ -210,6 +222,9 @@ AVATAR3D_INLINE FloatPack most(const FloatPack& a, const FloatPack& b) { return 
 AVATAR3D_INLINE FloatPack multiply_add(const FloatPack& a, const FloatPack& b, const FloatPack& c) {
     return _mm512_fmadd_ps(a.v, b.v, c.v);
 }
+AVATAR3D_INLINE FloatPack take_product(const FloatPack& c, const FloatPack& a, const FloatPack& b) {
+    return _mm512_fnmadd_ps(a.v, b.v, c.v);
+}
 AVATAR3D_INLINE FloatPack negative(const FloatPack& a) { return _mm512_or_ps(a.v, _mm512_set1_ps(-0.0f)); }
 // To 1e-7.
 AVATAR3D_INLINE FloatPack reciprocal(const FloatPack& a) {
@@ -219,6 +234,21 @@ AVATAR3D_INLINE FloatPack reciprocal(const FloatPack& a) {
 AVATAR3D_INLINE FloatPack square_root(const FloatPack& a) { return _mm512_sqrt_ps(a.v); }
 // To 6.2e-5, for positive numbers.
 AVATAR3D_INLINE FloatPack rough_square_root(const FloatPack& a) { return _mm512_mul_ps(a.v, _mm512_rsqrt14_ps(a.v)); }
+// Halves the lanes four times, two packs in one, so that the sums end up side by side.
+AVATAR3D_INLINE void sums_of(const FloatPack* packs, int count, float* out) {
+    const __m512 zero = _mm512_setzero_ps();
+    const auto quarters = [&](int i) {  // lanes in quarters: pack i, i + 4, i + 8, i + 12
+        const __m512 a = packs[i].v, b = i + 4 < count ? packs[i + 4].v : zero;
+        const __m512 low = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+        if (i + 8 >= count) return _mm512_add_ps(_mm512_shuffle_f32x4(low, zero, 0x88), _mm512_shuffle_f32x4(low, zero, 0xDD));
+        const __m512 c = packs[i + 8].v, d = i + 12 < count ? packs[i + 12].v : zero;
+        const __m512 high = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
+        return _mm512_add_ps(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xDD));
+    };
+    const auto pairs = [](__m512 a, __m512 b) { return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE)); };
+    const __m512 a = pairs(quarters(0), quarters(1)), b = pairs(quarters(2), quarters(3));
+    _mm512_storeu_ps(out, _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD)));
+}
 #endif
 
 }  // namespace AVATAR3D_ISA
