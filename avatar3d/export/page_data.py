@@ -88,7 +88,7 @@ class Block:
         """The block as base64 of gzip. The same block gives the same text."""
         header = json.dumps({**self.facts, "arrays": self.arrays}, separators=(",", ":"), allow_nan=False).encode()
         raw = MAGIC + struct.pack("<II", VERSION, len(header)) + header + self.content
-        return base64.b64encode(gzip.compress(raw, 9, mtime=0)).decode()
+        return base64.b64encode(gzip.compress(raw, 6, mtime=0)).decode()
 
 
 @typed

@@ -4,7 +4,8 @@ const GROUPS = [
   ["Eyes", /^eye/], ["Brows", /^brow/], ["Jaw", /^jaw/], ["Mouth", /^mouth/], ["Cheeks and nose", /^(cheek|nose)/],
   ["Tongue", /^tongue/], ["More", /./],
 ];
-const SIDE = /(?<!^(jaw|mouth))(Left|Right)$/; // jawLeft is a direction, not a side
+const SIDE = /(Left|Right)$/;
+const DIRECTION = /^(jaw|mouth)(Left|Right)$/; // not a side
 const UNLINKED = /^eyeLook(In|Out)/; // together they would cross the eyes
 const TURNS = [["yaw", "Turn", 60], ["pitch", "Nod", 45], ["roll", "Tilt", 45]];
 const GAZE = [["across", "Across", 1], ["up", "Up", 1]];
@@ -48,9 +49,9 @@ export function buildPanel(names, change, turn) {
     const members = names.filter((name) => left.has(name) && pattern.test(name));
     if (!members.length) continue;
     members.forEach((name) => left.delete(name));
-    const box = group(home, title, title === "Eyes" || title === "Jaw", members.some((name) => SIDE.test(name)));
+    const box = group(home, title, title === "Eyes" || title === "Jaw", members.some((name) => stemOf(name) !== name));
     for (const name of members) {
-      const stem = name.replace(SIDE, "");
+      const stem = stemOf(name);
       const pair = [`${stem}Right`, `${stem}Left`]; // as they stand in the picture
       const paired = stem !== name && pair.every((one) => members.includes(one));
       if (paired && name !== pair[1]) continue;
@@ -79,6 +80,8 @@ export function buildPanel(names, change, turn) {
     });
   };
 }
+
+const stemOf = (name) => (DIRECTION.test(name) ? name : name.replace(SIDE, ""));
 
 function group(home, title, open, sided = false) {
   const box = document.createElement("details");
