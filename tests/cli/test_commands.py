@@ -129,7 +129,7 @@ def test_a_killed_fit_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys)
         patch.setattr(appearance, "reconstruct", killed)
         assert main(command) == 130
     assert not list(tmp_path.glob("me*"))
-    monkeypatch.setattr(pipeline, "track_capture", None)  # would fail if it tracked again
+    monkeypatch.setattr(pipeline.fitting, "track_capture", None)  # would fail if it tracked again
     assert main(command) == 0
     assert "going on" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir() if "checkpoint" in p.name] == []

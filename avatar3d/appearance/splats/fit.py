@@ -133,7 +133,7 @@ def draw(
     width, height = shot.camera.width, shot.camera.height
     seen = ops.project_splats(
         posed.means[0], posed.quats[0], posed.scales[0], posed.opacities[0], shot.camera.K[None].float(), T[None],
-        width, height, sh=posed.sh[0],
+        width, height, sh=posed.sh[0], antialiased=True,
     )  # fmt: skip
     absolute = torch.zeros_like(seen.pixels, requires_grad=True) if credit else None
     assert seen.colors is not None

@@ -1,0 +1,190 @@
+"""How near an avatar comes to footage."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from avatar3d import appearance, capture, models, storage
+from avatar3d.errors import DetectionError, TrackingError
+from avatar3d.evaluate.reenactment import score
+from avatar3d.export.film import Director, FilmSettings
+from avatar3d.export.picture import posed_vertices
+from avatar3d.geometry.rotation import matrix_to_rotvec, rotvec_to_matrix
+from avatar3d.models.motion import track_to_motion
+from avatar3d.pipeline.common import Progress, Say
+from avatar3d.track import TrackConfig
+from avatar3d.track import track as track_capture
+from avatar3d.types import Avatar, Camera, Footage
+from avatar3d.types.capture import Capture
+
+
+def splat_report(avatar: Avatar, footage: Capture, holdout: int, size: int) -> dict:
+    """`splats` and, where frames were held out, `holdout`: how near splats and mesh come to those frames."""
+    assert avatar.gaussians is not None and avatar.motion is not None
+    out: dict = {"splats": {"count": avatar.gaussians.count}}
+    total = avatar.motion.frames
+    frames = torch.arange(total - holdout, total) if holdout else torch.empty(0, dtype=torch.long)
+    if avatar.motion.confidence is not None:
+        frames = frames[avatar.motion.confidence[frames] > 0]
+    if not len(frames):
+        return out
+    frames = frames[torch.linspace(0, len(frames) - 1, min(len(frames), SCORED)).round().long()]
+    sights = [s for s in appearance.load_shots(avatar, footage, frames, size) if not s.close]
+    scores = score_pictures(avatar, sights)
+    mesh = score_pictures(replace(avatar, gaussians=None), sights)
+    out["holdout"] = {**scores, "frames": holdout, "scored": scores["frames"], "psnr_mesh": mesh["psnr"],
+                      "ssim_mesh": mesh["ssim"]}  # fmt: skip
+    return out
+
+
+SCORED = 100
+"""At most this many held-out frames are scored, evenly."""
+
+
+def score_pictures(avatar: Avatar, sights: Sequence) -> dict:
+    """PSNR and SSIM of an avatar, moved by its own motion, against pictures of its footage."""
+    motion = avatar.motion
+
+    def pose(frame: int) -> Tensor:
+        return posed_vertices(avatar.rig, motion, frame)
+
+    return score(sights, painter(avatar), avatar.rig, pose).summary()
+
+
+def painter(avatar: Avatar) -> Callable[[int, Camera], Tensor]:
+    """What draws a frame of the avatar's own motion through a camera: `[h, w, 3]` on white, 0..1."""
+    director = Director(avatar, avatar.motion, FilmSettings(camera="track"), None)
+
+    def picture(frame: int, camera: Camera) -> Tensor:
+        white = np.full((camera.height, camera.width, 3), 255, np.uint8)
+        return torch.from_numpy(director.draw(frame, camera, white)).float() / 255
+
+    return picture
+
+
+def evaluate(
+    avatar: Avatar,
+    against: Path | str,
+    *,
+    cross: bool = False,
+    frames: int = 150,
+    size: int = 512,
+    worst: Path | None = None,
+    progress: Progress | None = None,
+    say: Say = lambda line: None,
+) -> dict:
+    """An avatar against a clip, through our own tracker (RESEARCH.md 3).
+
+    The avatar's own footage is re-enacted by the motion that the avatar carries. Any other clip is tracked, and the
+    avatar makes the tracked motion in the tracked camera. What it shows is then tracked in its turn: that gives the
+    distance of landmarks (AKD), of expression and of pose.
+
+    Args:
+        avatar: Who is judged.
+        against: The clip.
+        cross: The clip shows someone else: no PSNR and SSIM.
+        frames: At most this many, the last ones of the clip.
+        size: Longer side of the pictures, pixels.
+        worst: PNG of the worst frames: footage, avatar, error.
+        progress: Called with stage, done, total.
+        say: Called with what a person should know.
+
+    Returns:
+        `frames {total, tracked}`, `akd {pixels, nme, size}`, `expression {mean_absolute}`, `pose {rotation_deg}` and,
+        unless `cross`, `holdout`'s keys: `psnr`, `ssim`, `by_region`, `worst`.
+
+    Raises:
+        DetectionError: no face in the clip, or none in what the avatar shows.
+    """
+    footage = capture.open_capture(against)
+    own = avatar.footage
+    name, count = Path(against).name, footage.views[0].count_frames()
+    if own is None or avatar.motion is None or own.sources != (name,) or own.frames != count:
+        avatar = _reenacting(avatar, footage, progress, say)
+    motion = avatar.motion
+    assert motion is not None
+    usable = torch.ones(motion.frames, dtype=torch.bool) if motion.confidence is None else motion.confidence > 0
+    chosen = usable.nonzero()[:, 0][-frames:]
+    sights = [s for s in appearance.load_shots(avatar, footage, chosen, size, progress) if not s.close]
+    if not sights:
+        raise TrackingError(f"{name}: no frame shows the person, so there is nothing to compare the avatar with.")
+    picture = painter(avatar)
+    drawn = [(picture(s.frame, s.camera).clamp(0, 1) * 255).round().byte().numpy() for s in sights]
+    seen = [_on_white(s) for s in sights]
+    out: dict = {"frames": {"total": count, "tracked": int(usable.sum()), "judged": len(sights)}}
+    out |= _distances(drawn, seen, motion.fps, say)
+    out["akd"]["size"] = [sights[0].camera.width, sights[0].camera.height]
+    if not cross:
+        scores = score_pictures(avatar, sights)
+        out |= {
+            "psnr": scores["psnr"],
+            "ssim": scores["ssim"],
+            "by_region": scores["by_region"],
+            "worst": scores["worst"],
+        }
+        if worst is not None:
+            _write_worst(worst, [i for i, s in enumerate(sights) if s.frame in scores["worst"]], seen, drawn)
+    return out
+
+
+def _reenacting(avatar: Avatar, footage: Capture, progress: Progress | None, say: Say) -> Avatar:
+    """The avatar with the motion and the cameras of someone else's footage."""
+    tracked = track_capture(
+        footage, models.load("head"), TrackConfig(), new_shot=capture.CutDetector, progress=progress, say=say
+    )
+    places = appearance.frame_places(footage, len(tracked.tracked))
+    own = Footage(
+        sources=tuple(view.path.name if view.path else view.name for view in footage.views),
+        frames=len(places),
+        cameras=tracked.cameras,
+        camera_of_frame=tracked.camera_of_frame,
+        frame_of_motion=torch.tensor([p.index for p in places]),
+        source_of_frame=torch.tensor([p.view for p in places]),
+    )
+    return replace(avatar, motion=track_to_motion(tracked, avatar.rig), footage=own)
+
+
+def _on_white(sight) -> np.ndarray:
+    mask = sight.mask.float()[..., None] / 255
+    return (sight.image.float() * mask + 255 * (1 - mask)).round().byte().numpy()
+
+
+def _distances(drawn: list[np.ndarray], seen: list[np.ndarray], fps: float, say: Say) -> dict:
+    """AKD, expression and pose between two clips of the same frames, both tracked."""
+    tracks = []
+    for pictures, what in ((seen, "the clip"), (drawn, "what the avatar shows")):
+        view = capture.open_capture(np.stack(pictures), fps=fps)
+        try:
+            tracks.append(track_capture(view, models.load("head"), TrackConfig(), new_shot=capture.CutDetector))
+        except DetectionError as error:
+            raise DetectionError(f"No face found in {what}, so there is no AKD: {error}") from error
+    a, b = tracks
+    both = a.tracked & b.tracked
+    if not both.any() or a.landmarks is None or b.landmarks is None:
+        raise DetectionError("No frame in which both the clip and the avatar show a face, so there is no AKD.")
+    apart = (a.landmarks[both] - b.landmarks[both]).norm(dim=-1).nanmean(1)
+    eyes = (a.landmarks[both][:, 33] - a.landmarks[both][:, 263]).norm(dim=-1)
+    R = rotvec_to_matrix(a.rotation[both].double()).mT @ rotvec_to_matrix(b.rotation[both].double())
+    angle = matrix_to_rotvec(R).norm(dim=1).rad2deg()
+    if int(both.sum()) < len(both):
+        say(f"a face was found in both clip and avatar in {int(both.sum())} of {len(both)} frames")
+    return {
+        "akd": {"pixels": float(apart.mean()), "nme": float((apart / eyes).mean())},
+        "expression": {"mean_absolute": float((a.expression[both] - b.expression[both]).abs().mean())},
+        "pose": {"rotation_deg": float(angle.median())},
+    }
+
+
+def _write_worst(path: Path, rows: list[int], seen: list[np.ndarray], drawn: list[np.ndarray]) -> None:
+    """Footage, avatar and three times their difference, a row each."""
+    lines = []
+    for i in rows:
+        error = np.abs(seen[i].astype(int) - drawn[i].astype(int)) * 3
+        lines.append(np.concatenate([seen[i], drawn[i], error.clip(0, 255).astype(np.uint8)], 1))
+    with storage.replacing(path) as temporary:
+        Image.fromarray(np.concatenate(lines)).save(temporary, format="png")
