@@ -72,7 +72,7 @@ def draw_splats(
     with torch.no_grad():
         with one_thread():  # small work: on a busy machine waiting for a second thread takes longer
             posed = posed_splats(avatar, motion, frame)
-        drawn = render_gaussians(posed, camera, background=behind)
+        drawn = render_gaussians(posed, camera, background=behind, antialiased=True)
     rgb = drawn.rgb[0].numpy()
     return (np.clip(rgb, 0, 1, out=rgb) * 255 + 0.5).astype(np.uint8)
 

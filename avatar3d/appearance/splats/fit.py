@@ -17,7 +17,9 @@ from avatar3d.types.gaussians import Gaussians
 
 Progress = Callable[[str, int, int], None]
 POSE_RATES = {"head": 6e-4, "place": 2e-4, "expression": 6e-3}
-TORSO_RATE = 1.5e-3
+TORSO_RATE = 5e-3
+TORSO_REACH = 3.0
+"""Frames over which a torso's correction is shared: torsos move slowly, and each frame is looked at a few times."""
 RESHAPE_EVERY = 200
 RESTRAIN_EVERY = 10
 COARSE = 0.35
@@ -159,7 +161,12 @@ def step_poses(poses: Poses, moments: dict[str, tuple[Tensor, Tensor]], rows: Te
         m, v = moments[name]
         m[rows] = 0.7 * m[rows] + 0.3 * g
         v[rows] = 0.9 * v[rows] + 0.1 * g.square()
-        x[rows] -= rate * POSE_RATES.get(name, TORSO_RATE) * m[rows] / (v[rows].sqrt() + 1e-12)
+        change = rate * POSE_RATES.get(name, TORSO_RATE) * m[rows] / (v[rows].sqrt() + 1e-12)
+        if name in POSE_RATES:
+            x[rows] -= change
+        else:
+            apart = torch.arange(len(x)) - rows[:, None]
+            x -= torch.exp(-0.5 * (apart / TORSO_REACH).square()).T @ change
         x.grad = None
     poses.admit()
 

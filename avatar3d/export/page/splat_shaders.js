@@ -99,6 +99,8 @@ void main() {
   float a0 = dot(n0, n0), c0 = dot(n1, n1), b = dot(n0, n1);
   float det = dot(minors, minors) + 0.3 * (a0 + c0) + 0.09;  // 0.3 square pixels of low-pass
   float ca = a0 + 0.3, cc = c0 + 0.3;
+  opacity *= sqrt(dot(minors, minors) / det);  // antialiased: as faint as the filter makes it wide
+  if (!(opacity >= 1.0 / 255.0)) return;
   float apart = sqrt(0.25 * (ca - cc) * (ca - cc) + b * b);
   float wide = 0.5 * (ca + cc) + apart, narrow = det / wide;
   float reach = 2.0 * log(255.0 * opacity);
