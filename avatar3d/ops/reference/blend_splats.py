@@ -1,5 +1,7 @@
 """Blending of two-dimensional Gaussians in plain torch: tile by tile, every pixel of a tile with every splat of it."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,58 +21,70 @@ def blend_splats(
     height: int,
 ) -> tuple[Float[Tensor, "b h w c"], Float[Tensor, "b h w"]]:
     """See `ops.blend_splats`."""
-    b, n = opacities.shape
-    attributes = attributes.expand(b, -1, -1)
-    background = background.expand(b, -1)
-    images, alphas = [], []
+    b = len(pixels)
+    attributes, background = attributes.expand(b, -1, -1), background.expand(b, -1)
+    images = [pixels.new_zeros(0, height, width, attributes.shape[2] + 1)]
     for i in range(b):
-        ellipse = pixels[i], conics[i], opacities[i]
-        index, box = _drawn(*ellipse, depths[i], attributes[i])
-        rows = [
-            torch.cat([_tile(*ellipse, attributes[i], background[i], index, box, x, y, width, height)
-                       for x in range(0, width, TILE)], 1)
-            for y in range(0, height, TILE)
-        ]  # fmt: skip
-        image = torch.cat(rows)
-        images.append(image[..., :-1])
-        alphas.append(image[..., -1])
-    shape = (0, height, width)
-    if not images:
-        return pixels.new_zeros(*shape, attributes.shape[2]), pixels.new_zeros(shape)
-    return torch.stack(images), torch.stack(alphas)
+        values = torch.cat([attributes[i], torch.ones_like(attributes[i, :, :1])], -1)
+        rows: dict[int, list[Tensor]] = {}
+        for _, y, index, weights in tile_weights(pixels[i], conics[i], opacities[i], depths[i], values, width, height):
+            rows.setdefault(y, []).append(weights @ values[index])
+        image = torch.cat([torch.cat(row, 1) for row in rows.values()])
+        color, alpha = image[..., :-1], image[..., -1:]
+        images.append(torch.cat([color + (1 - alpha) * background[i], alpha], -1)[None])
+    image = torch.cat(images)
+    return image[..., :-1], image[..., -1]
 
 
-@torch.no_grad()
+def tile_weights(
+    pixels: Float[Tensor, "n 2"],
+    conics: Float[Tensor, "n 3"],
+    opacities: Float[Tensor, "n"],
+    depths: Float[Tensor, "n"],
+    attributes: Float[Tensor, "n c"],
+    width: int,
+    height: int,
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """Left, top, splats by depth and their weights `[h, w, k]` for the tiles of one image, row by row."""
+    shape, index, box = _drawn(pixels, conics, opacities, depths, attributes)
+    for y in range(0, height, TILE):
+        bottom = min(y + TILE, height)
+        in_row = ((box[:, 1] <= bottom) & (box[:, 3] >= y)).nonzero()[:, 0]
+        for x in range(0, width, TILE):
+            right = min(x + TILE, width)
+            inside = in_row[(box[in_row, 0] <= right) & (box[in_row, 2] >= x)]
+            yield x, y, index[inside], _weights(shape[inside], x, y, right, bottom)
+
+
 def _drawn(pixels: Tensor, conics: Tensor, opacities: Tensor, depths: Tensor, attributes: Tensor):
-    """The splats that are drawn, by depth, and their boxes: smallest and largest x, y."""
-    a, b, c = conics.double().unbind(-1)
-    det = a * c - b * b
-    finite = [t.isfinite().all(-1) for t in (pixels, conics, opacities[:, None], depths[:, None], attributes)]
-    drawn = torch.stack([*finite, opacities >= MIN_ALPHA, a > 0, det > 0]).all(0)
-    index = drawn.nonzero()[:, 0]
-    index = index[torch.argsort(depths[index], stable=True)]
-    reach = 2 * torch.log(opacities[index].double() / MIN_ALPHA).clamp_min(0)
-    half = torch.stack([reach * c[index] / det[index], reach * a[index] / det[index]], -1).sqrt() * 1.001 + 0.01
-    return index, torch.cat([pixels[index] - half, pixels[index] + half], -1)
-
-
-def _tile(pixels, conics, opacities, attributes, background, index, box, x0, y0, width, height) -> Tensor:
-    """Attributes and alpha of one tile."""
-    h, w = min(TILE, height - y0), min(TILE, width - x0)
-    inside = (box[:, 0] <= x0 + w) & (box[:, 2] >= x0) & (box[:, 1] <= y0 + h) & (box[:, 3] >= y0)
-    index = index[inside]
-    x = torch.arange(x0, x0 + w, dtype=pixels.dtype, device=pixels.device) + 0.5
-    y = torch.arange(y0, y0 + h, dtype=pixels.dtype, device=pixels.device) + 0.5
-    dx = (x.expand(h, w).reshape(-1, 1) - pixels[index, 0]).double()
-    dy = (y[:, None].expand(h, w).reshape(-1, 1) - pixels[index, 1]).double()
+    """The splats that are drawn, by depth: x, y, p, q, r, opacity of each (exp(-(p dx + q dy)^2 - (r dy)^2) times
+    opacity is its alpha), which they are, and their boxes: smallest x and y, largest x and y."""
+    with torch.no_grad():
+        a, b, c = conics.double().unbind(-1)
+        finite = [t.isfinite().all(-1) for t in (pixels, conics, opacities[:, None], depths[:, None], attributes)]
+        drawn = torch.stack([*finite, opacities >= MIN_ALPHA, a > 0, a * c - b * b > 0]).all(0)
+        index = drawn.nonzero()[:, 0]
+        index = index[torch.argsort(depths[index], stable=True)]
     a, b, c = conics[index].double().unbind(-1)
-    power = (-0.5 * (a * dx * dx + c * dy * dy) - b * dx * dy).clamp_max(0).to(pixels.dtype)
-    alpha = (opacities[index] * power.exp()).clamp_max(MAX_ALPHA)
+    det = a * c - b * b
+    p = (a / 2).sqrt()
+    shape = torch.stack([p, b / a * p, (det / a / 2).sqrt()], -1).to(conics.dtype)
+    shape = torch.cat([pixels[index], shape, opacities[index, None]], -1)
+    with torch.no_grad():
+        reach = 2 * torch.log(opacities[index].double() / MIN_ALPHA).clamp_min(0)
+        half = torch.stack([reach * c / det, reach * a / det], -1).sqrt() * 1.001 + 0.01
+        box = torch.cat([pixels[index] - half, pixels[index] + half], -1)
+    return shape, index, box
+
+
+def _weights(shape: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """Share of every splat in every pixel of one tile."""
+    x, y, p, q, r, opacity = shape.unbind(-1)
+    dx = torch.arange(left, right, dtype=x.dtype, device=x.device)[:, None] + 0.5 - x
+    dy = torch.arange(top, bottom, dtype=x.dtype, device=x.device)[:, None] + 0.5 - y
+    u, v = (p * dx) + (q * dy)[:, None], (r * dy)[:, None]
+    alpha = (opacity * torch.exp(-u.square() - v.square())).clamp_max(MAX_ALPHA)
     alpha = torch.where(alpha >= MIN_ALPHA, alpha, 0)
-    after = torch.cumprod(1 - alpha, 1)
-    alpha = torch.where(after >= MIN_TRANSMITTANCE, alpha, 0)
-    after = torch.cumprod(1 - alpha, 1)
-    before = torch.cat([after.new_ones(len(after), 1), after], 1)
-    left = before[:, -1:]
-    image = (alpha * before[:, :-1]) @ attributes[index] + left * background
-    return torch.cat([image, 1 - left], 1).view(h, w, -1)
+    after = torch.cumprod(1 - alpha, -1)
+    before = torch.cat([torch.ones_like(alpha[..., :1]), after[..., :-1]], -1) if len(shape) else after
+    return torch.where(after >= MIN_TRANSMITTANCE, alpha * before, 0)
