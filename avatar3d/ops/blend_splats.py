@@ -34,7 +34,9 @@ def blend_splats(
     for any number of threads. In float32 the kernel's alpha is exact to 2e-6 of itself.
 
     Memory, float32, at most four channels: while it runs 16 bytes a splat, and kept for the gradients 64 bytes a splat
-    and 16 an intersection of a splat with a tile of 32 x 32 pixels; the backward pass takes 48 more an intersection.
+    and 16 an intersection of a splat with a tile of 32 x 32 pixels; the backward pass takes 48 more an intersection. On
+    CUDA tiles are 16 x 16 pixels, an intersection keeps 8 bytes, and sorting takes 24 a splat and 12 an intersection,
+    and as much again for CUB.
 
     Args:
         pixels: Centres, pixels. Pixel centres lie at (i + 0.5, j + 0.5).
@@ -91,20 +93,35 @@ def _blend_splats(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = tuple(t.detach() for t in (pixels, conics, opacities, depths, attributes, background))
     image, alpha, transmittance, last, splats, tiles = _empty(pixels, attributes, width, height, keep)
-    module = native.module()
-    counts = torch.empty(module.BLEND_SPLATS_CHUNKS * (len(tiles) - 1), dtype=torch.int32)
-    boxes = torch.empty(len(splats) * module.BLEND_SPLATS_BOX_BYTES, dtype=torch.uint8)
-    total = native.call("blend_splats_count", pixels, *inputs, width, height, splats, boxes, counts)
-    intersections = torch.empty(total, module.BLEND_SPLATS_INTERSECTION_BYTES, dtype=torch.uint8)
-    state = (splats, boxes, counts, intersections, tiles)
+    make_lists = _list_cuda if pixels.is_cuda else _list_cpu
+    scratch, intersections = make_lists(inputs, width, height, splats, len(tiles) - 1)
+    state = (splats, *scratch, intersections, tiles)
     native.call("blend_splats_forward", pixels, *inputs, width, height, *state, image, alpha, transmittance, last)
     return image, alpha, transmittance, last, splats, intersections, tiles
+
+
+def _list_cpu(inputs: tuple[Tensor, ...], width: int, height: int, splats: Tensor, tiles: int):
+    """Scratch and memory for the lists of tiles: what is drawn is counted first."""
+    module = native.module()
+    counts = torch.empty(module.BLEND_SPLATS_CHUNKS * tiles, dtype=torch.int32)
+    boxes = torch.empty(len(splats) * module.BLEND_SPLATS_BOX_BYTES, dtype=torch.uint8)
+    total = native.call("blend_splats_count", inputs[0], *inputs, width, height, splats, boxes, counts)
+    return (boxes, counts), torch.empty(total, module.BLEND_SPLATS_INTERSECTION_BYTES, dtype=torch.uint8)
+
+
+def _list_cuda(inputs: tuple[Tensor, ...], width: int, height: int, splats: Tensor, tiles: int):
+    """The same on CUDA, where it waits for the count."""
+    module, new = native.module(), splats.new_empty
+    counting = new(module.blend_splats_count_bytes(len(splats), inputs[0].dtype == torch.float64))
+    total = native.call("blend_splats_count", inputs[0], *inputs, width, height, splats, counting)
+    sorting = new(module.blend_splats_sort_bytes(total, tiles))
+    return (counting, sorting), new(total, module.BLEND_SPLATS_INTERSECTION_BYTES_CUDA)
 
 
 def _empty(pixels: Tensor, attributes: Tensor, width: int, height: int, keep: bool) -> tuple[Tensor, ...]:
     module, (b, n, _) = native.module(), pixels.shape
     record = module.BLEND_SPLATS_RECORD_BYTES[pixels.dtype == torch.float64]
-    tile = module.BLEND_SPLATS_TILE
+    tile = module.BLEND_SPLATS_TILE_CUDA if pixels.is_cuda else module.BLEND_SPLATS_TILE
     tiles = b * -(-width // tile) * -(-height // tile)
     kept = (tiles if keep else 0, tile, tile)  # for the gradients, by tiles
     return (
@@ -132,7 +149,8 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     *images, tiles = _empty(pixels, attributes, width, height, keep)
     total = torch.library.get_ctx().new_dynamic_size()
-    size = native.module().BLEND_SPLATS_INTERSECTION_BYTES
+    module = native.module()
+    size = module.BLEND_SPLATS_INTERSECTION_BYTES_CUDA if pixels.is_cuda else module.BLEND_SPLATS_INTERSECTION_BYTES
     return *images, pixels.new_empty(total, size, dtype=torch.uint8), tiles
 
 
@@ -160,7 +178,13 @@ def _blend_splats_backward(
     height, width = grad_alpha.shape[1:]
     saved = (splats, intersections, tiles, transmittance.detach(), last, grad_image.detach(), grad_alpha.detach())
     gradients = pixels.new_empty(len(intersections), native.module().blend_splats_stride(attributes.shape[2]))
-    native.call("blend_splats_backward", pixels, *inputs, width, height, *saved, gradients, *grads)
+    to_background = grads[4]
+    if pixels.is_cuda and with_background:  # of every tile
+        to_background = pixels.new_empty(len(tiles) - 1, attributes.shape[2])
+    out = (*grads[:4], to_background, grads[5])
+    native.call("blend_splats_backward", pixels, *inputs, width, height, *saved, gradients, *out)
+    if to_background is not grads[4]:
+        grads[4].copy_(to_background.view(len(background), -1, attributes.shape[2]).sum(1))
     return grads
 
 

@@ -61,8 +61,8 @@ def use_native(backend: Backend, op: str, tensor: Tensor) -> bool:
 def call(name: str, tensor: Tensor, *arguments: object) -> object:
     """Calls a kernel for the device of `tensor`, adding what it runs on: CUDA stream, or number of threads."""
     if tensor.is_cuda:
-        stream = torch.cuda.current_stream(tensor.device).cuda_stream
-        return getattr(module(), f"{name}_cuda")(*arguments, stream)
+        with torch.cuda.device(tensor.device):
+            return getattr(module(), f"{name}_cuda")(*arguments, torch.cuda.current_stream().cuda_stream)
     return getattr(module(), name)(*arguments, torch.get_num_threads())
 
 
