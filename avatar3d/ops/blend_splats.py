@@ -184,7 +184,8 @@ def _blend_splats_backward(
     out = (*grads[:4], to_background, grads[5])
     native.call("blend_splats_backward", pixels, *inputs, width, height, *saved, gradients, *out)
     if to_background is not grads[4]:
-        grads[4].copy_(to_background.view(len(background), -1, attributes.shape[2]).sum(1))
+        per_background = (len(tiles) - 1) // max(len(background), 1)
+        grads[4].copy_(to_background.view(len(background), per_background, attributes.shape[2]).sum(1))
     return grads
 
 
