@@ -13,7 +13,8 @@ from typing import Literal
 
 import torch
 
-from avatar3d import __version__, appearance, capture, models, storage
+from avatar3d import __version__, capture, models, storage
+from avatar3d import appearance as looks
 from avatar3d.appearance import SplatConfig
 from avatar3d.errors import AvatarError, FileError
 from avatar3d.models.linear import LinearModel
@@ -112,15 +113,15 @@ def fit(
     splats = settings.appearance == "splats"
     holdout = (total // 5 if splats else 0) if settings.holdout is None else settings.holdout
     with _timed(timings, "appearance"):
-        avatar = appearance.reconstruct(
+        avatar = looks.reconstruct(
             footage, tracked, model, holdout=holdout, progress=progress, **QUALITY[settings.quality]
         )
     extra: dict = {}
     splat_state = output.with_name(f".{output.stem}.checkpoint.splats")
     if splats:
         with _timed(timings, "splats"):
-            config = replace(appearance.SPLAT_QUALITY[settings.quality], minutes=settings.minutes)
-            avatar = appearance.add_splats(
+            config = replace(looks.SPLAT_QUALITY[settings.quality], minutes=settings.minutes)
+            avatar = looks.add_splats(
                 avatar, footage, tracked.tracked, config, holdout=holdout, seed=settings.seed, state=splat_state,
                 key=f"{key}|{config}|{holdout}", progress=progress, say=tell,
             )  # fmt: skip
@@ -184,6 +185,7 @@ def reconstruct(
     tracked: Track,
     model: str | LinearModel | None = None,
     *,
+    appearance: Literal["mesh", "splats"] = "mesh",
     texture_size: int = 1024,
     holdout: int = 0,
     splats: SplatConfig | None = None,
@@ -195,19 +197,19 @@ def reconstruct(
         footage: The footage that was tracked.
         tracked: Its track.
         model: The model that it was tracked with; found by the track's name when left out.
+        appearance: "mesh": a texture. "splats": Gaussian splats on that mesh too.
         texture_size: Side of the texture, a multiple of 64.
         holdout: The last frames of the footage, kept out of the appearance.
-        splats: Optimise Gaussian splats too, with these settings.
+        splats: How splats are optimised; the standard preset when left out.
         progress: Called with stage, done, total.
     """
     model = tracked.model if model is None else model
     loaded = models.load(model) if isinstance(model, str) else model
-    avatar = appearance.reconstruct(
-        footage, tracked, loaded, texture_size=texture_size, holdout=holdout, progress=progress
-    )
-    if splats is None:
+    avatar = looks.reconstruct(footage, tracked, loaded, texture_size=texture_size, holdout=holdout, progress=progress)
+    if appearance == "mesh":
         return avatar
-    return appearance.add_splats(avatar, footage, tracked.tracked, splats, holdout=holdout, progress=progress)
+    splats = splats or looks.SPLAT_QUALITY["standard"]
+    return looks.add_splats(avatar, footage, tracked.tracked, splats, holdout=holdout, progress=progress)
 
 
 def _check_device(device: str) -> None:
