@@ -1,5 +1,6 @@
 """Other people's libraries, where they are installed: never needed, only measured."""
 
+import functools
 import importlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from avatar3d.cli.common import say
 
 
+@functools.cache
 def peer(module: str) -> Any:
     """The top package of a module once that is imported, or None and a word about it."""
     try:
