@@ -115,7 +115,7 @@ def evaluate(
         raise TrackingError(f"{name}: no frame shows the person, so there is nothing to compare the avatar with.")
     picture = painter(avatar)
     drawn = [(picture(s.frame, s.camera).clamp(0, 1) * 255).round().byte().numpy() for s in sights]
-    seen = [_on_white(s) for s in sights]
+    seen = [on_white(s) for s in sights]
     out: dict = {"frames": {"total": count, "tracked": int(usable.sum()), "judged": len(sights)}}
     out |= _distances(drawn, seen, motion.fps, say)
     out["akd"]["size"] = [sights[0].camera.width, sights[0].camera.height]
@@ -149,7 +149,8 @@ def _reenacting(avatar: Avatar, footage: Capture, progress: Progress | None, say
     return replace(avatar, motion=track_to_motion(tracked, avatar.rig), footage=own)
 
 
-def _on_white(sight) -> np.ndarray:
+def on_white(sight: appearance.Shot) -> np.ndarray:
+    """The person of a picture on white, uint8 `[h, w, 3]`."""
     mask = sight.mask.float()[..., None] / 255
     return (sight.image.float() * mask + 255 * (1 - mask)).round().byte().numpy()
 

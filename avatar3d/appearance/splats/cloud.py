@@ -16,6 +16,9 @@ DECAY = {"basis": 0.5, "sh_rest": 0.5}
 """Pull towards 0, in terms of the step (decoupled, Loshchilov and Hutter 2019)."""
 AXIS = {"basis": 1}
 """Axis that counts the splats, where it is not the first."""
+EPSILON = 1e-7
+"""Of Adam. The loss is a mean over pixels, and a splat that pictures show plainly has gradients of 1e-6 and more; one
+that they graze has less, and would otherwise wander as fast."""
 FAINT = 0.03
 """Opacity below which a splat goes."""
 
@@ -71,7 +74,7 @@ class Cloud:
             m, v = self.moments[name]
             torch.ops.aten._fused_adam_(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
                 [x], [x.grad], [m], [v], [], [torch.tensor(float(self.steps))], lr=RATES[name] * rate, beta1=0.9,
-                beta2=0.999, weight_decay=0.0, eps=1e-15, amsgrad=False, maximize=False,
+                beta2=0.999, weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
             )  # fmt: skip
             x.grad = None
             if name in DECAY:

@@ -13,7 +13,7 @@ from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.shots import Shot, halved
 from avatar3d.render.gaussians import pose_gaussians
 from avatar3d.types import Rig
-from avatar3d.types.gaussians import Gaussians
+from avatar3d.types.gaussians import GROUP_NAMES, Gaussians
 
 Progress = Callable[[str, int, int], None]
 POSE_RATES = {"head": 6e-4, "place": 2e-4, "expression": 6e-3}
@@ -233,11 +233,16 @@ def restrain(cloud: Cloud, sizes: Tensor) -> None:
     largest = (LARGEST[group] / size).log()
     largest = torch.minimum(largest, scales.median(1).values + NEEDLE)
     scales.copy_(torch.minimum(scales, largest[:, None]).clamp_min(-6))
+    inside = (group == MOUTH) | (group == EYES)
+    x["logit_opacities"][inside] = x["logit_opacities"][inside].clamp_min(SOLID)
 
 
 REACH = torch.tensor([4e-3, 0.2, 2e-3, 1e-3, 1.0])
 """How far splats may lie from their triangle, by group, metres."""
 LARGEST = torch.tensor([6e-3, 0.012, 3e-3, 3e-3, 0.03])
 """Largest standard deviation, by group, metres."""
+MOUTH, EYES = GROUP_NAMES.index("mouth"), GROUP_NAMES.index("eyes")
+SOLID = 1.5
+"""Least logit of the opacity of mouth and eyes: lips and lids hide them too often for pictures to keep them whole."""
 NEEDLE = 1.4
 """Logarithm of how much longer than wide a splat may be."""
