@@ -14,6 +14,7 @@ from avatar3d.ops.rig_splats import RiggedSplats, rig_splats
 from avatar3d.ops.sample_texture import sample_texture, texture_level
 from avatar3d.ops.screen_derivatives import screen_derivatives
 from avatar3d.ops.skin import skin
+from avatar3d.ops.solve_chain import solve_chain
 from avatar3d.ops.solve_normal_equations import solve_normal_equations
 from avatar3d.ops.ssim import ssim
 
@@ -43,6 +44,7 @@ __all__ = [
     "sample_texture",
     "screen_derivatives",
     "skin",
+    "solve_chain",
     "solve_normal_equations",
     "ssim",
     "texture_level",

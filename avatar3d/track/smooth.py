@@ -3,19 +3,20 @@
 A batch smoother: every frame is moved by what came before and by what comes after, so nothing lags.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatar3d.geometry.rotation import matrix_to_rotvec
+from avatar3d.ops import solve_chain
 from avatar3d.track.observe import State
 
 SLOW, QUICK = 3.0, 1.0
 """Widths of the two running means, frames."""
 NOISE_LEFT = 0.5
 """Share of the noise of single frames that a difference of the two means must exceed to be taken for motion."""
+ROUNDS = 3
+"""Solves at most, each with more coefficients held at their bounds."""
 
 
 def second_differences(state: State) -> Float[Tensor, "t2 n"]:
@@ -58,24 +59,6 @@ def _running_mean(x: Tensor, weight: Tensor, width: float) -> Tensor:
     return filtered / total.clamp_min(1e-6)
 
 
-def _apply(x: Tensor, weight: Tensor) -> Tensor:
-    """D' W D x of second differences D."""
-    bend = weight * (x[2:] - 2 * x[1:-1] + x[:-2])
-    out = torch.zeros_like(x)
-    out[2:] += bend
-    out[1:-1] -= 2 * bend
-    out[:-2] += bend
-    return out
-
-
-def _diagonal(weight: Tensor, frames: int) -> Tensor:
-    out = weight.new_zeros(frames, weight.shape[1])
-    out[2:] += weight
-    out[1:-1] += 4 * weight
-    out[:-2] += weight
-    return out
-
-
 def solve_smooth(
     H: Float[Tensor, "t n n"],
     g: Float[Tensor, "t n"],
@@ -84,14 +67,10 @@ def solve_smooth(
     lower: Float[Tensor, "t n"],
     upper: Float[Tensor, "t n"],
     fixed: Bool[Tensor, "t"],
-    *,
-    tolerance: float = 1e-3,
-    iterations: int = 80,
 ) -> Float[Tensor, "t n"]:
     """Minimises the frames' quadratic costs plus the weighted squares of second differences, within bounds.
 
-    Conjugate gradients with every frame's own block as preconditioner; coefficients that would leave their bounds are
-    held there and the rest is solved again.
+    Coefficients that would leave their bounds are held there and the rest is solved again.
 
     Args:
         H: Second derivatives of every frame's own cost; zero where a frame saw nothing.
@@ -101,61 +80,55 @@ def solve_smooth(
         lower: Bounds of the step.
         upper: Bounds of the step.
         fixed: Frames that do not move.
-        tolerance: Where to stop, relative to the first residual.
-        iterations: At most so many per solve.
 
     Returns:
         The step.
     """
-    frames = len(g)
-    pull = torch.zeros_like(g)
-    pull[2:] += weight * bend
-    pull[1:-1] -= 2 * weight * bend
-    pull[:-2] += weight * bend
-    gradient = g + pull
-    diagonal = _diagonal(weight, frames)
-    floor = 1e-8 + 1e-7 * H.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)
-    blocks = H + torch.diag_embed(diagonal + floor)
-
-    def product(x: Tensor) -> Tensor:
-        return (H @ x[..., None])[..., 0] + _apply(x, weight) + floor * x
-
+    gradient = g + _spread(weight * bend)
     held = (lower >= 0) & (gradient > 0) | (upper <= 0) & (gradient < 0) | fixed[:, None]
     step = torch.zeros_like(g)
-    for _ in range(3):
-        free = (~held).to(g)
-        A = blocks * free[:, :, None] * free[:, None, :] + torch.diag_embed(1 - free)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(A))
-        step = _conjugate_gradients(product, inverse, free, -gradient, step, tolerance, iterations)
-        low, high = (step < lower) & ~held, (step > upper) & ~held
-        step = torch.minimum(torch.maximum(step, lower), upper)
-        if not bool((low | high).any()):
+    for _ in range(ROUNDS):
+        step = _solve_free(H, weight, -gradient, step, ~held)
+        outside = ((step < lower) | (step > upper)) & ~held
+        step = torch.where(fixed[:, None], 0, torch.minimum(torch.maximum(step, lower), upper))
+        if not bool(outside.any()):
             break
-        held = held | low | high
-    return torch.where(fixed[:, None], 0, step)
+        held = held | outside
+    return step
 
 
-def _conjugate_gradients(
-    product: Callable[[Tensor], Tensor],
-    inverse: Tensor,
-    free: Tensor,
-    rhs: Tensor,
-    x: Tensor,
-    tolerance: float,
-    iterations: int,
-) -> Tensor:
-    residual = free * (rhs - product(x))
-    z = free * (inverse @ residual[..., None])[..., 0]
-    direction, rho = z, (residual * z).sum()
-    stop = tolerance**2 * float((rhs * free * (inverse @ (rhs * free)[..., None])[..., 0]).sum())
-    for _ in range(iterations):
-        if float(rho) <= stop or float(rho) <= 0:
-            break
-        moved = free * product(direction)
-        alpha = rho / (direction * moved).sum()
-        x = x + alpha * direction
-        residual = residual - alpha * moved
-        z = free * (inverse @ residual[..., None])[..., 0]
-        rho, before = (residual * z).sum(), rho
-        direction = z + rho / before * direction
-    return x
+def _spread(x: Float[Tensor, "t2 n"]) -> Float[Tensor, "t n"]:
+    """D' x of second differences D."""
+    out = x.new_zeros(len(x) + 2, x.shape[1])
+    out[2:] += x
+    out[1:-1] -= 2 * x
+    out[:-2] += x
+    return out
+
+
+def _solve_free(
+    H: Float[Tensor, "t n n"],
+    weight: Float[Tensor, "t2 n"],
+    rhs: Float[Tensor, "t n"],
+    x: Float[Tensor, "t n"],
+    free: Bool[Tensor, "t n"],
+) -> Float[Tensor, "t n"]:
+    """Solves (H + D' W D) x = rhs for the free unknowns, with the others as they are in x."""
+    on = free.to(rhs)
+    known = x * (1 - on)
+    own = 1e-8 + 1e-7 * H.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).expand(x.shape)
+    moved = (H @ known[..., None])[..., 0] + own * known
+    moved += _spread(weight * (known[2:] - 2 * known[1:-1] + known[:-2]))
+    own = own.clone()
+    own[2:] += weight
+    own[1:-1] += 4 * weight
+    own[:-2] += weight
+    first, second = torch.zeros_like(x), torch.zeros_like(x)
+    first[1:-1] -= 2 * weight
+    first[:-2] -= 2 * weight
+    first[:-1] *= on[1:] * on[:-1]
+    second[:-2] = weight * on[2:] * on[:-2]
+    blocks = H * on[:, :, None] * on[:, None, :]
+    blocks.diagonal(dim1=1, dim2=2).add_(own * on + 1 - on)
+    right = (rhs - moved) * on
+    return known + solve_chain(blocks[None], first[None], second[None], right[None])[0]

@@ -11,6 +11,7 @@
     X(screen_derivatives)      \
     X(landmark_equations)      \
     X(solve_normal_equations)  \
+    X(solve_chain)             \
     X(project_splats)          \
     X(ssim)                    \
     X(blend_splats)            \

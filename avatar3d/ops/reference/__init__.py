@@ -12,6 +12,7 @@ from avatar3d.ops.reference.rig_splats import rig_splats
 from avatar3d.ops.reference.sample_texture import sample_pyramid
 from avatar3d.ops.reference.screen_derivatives import screen_derivatives_pixels
 from avatar3d.ops.reference.skin import skin
+from avatar3d.ops.reference.solve_chain import solve_chain
 from avatar3d.ops.reference.solve_normal_equations import solve_normal_equations
 from avatar3d.ops.reference.ssim import photometric_loss, ssim
 
@@ -29,6 +30,7 @@ __all__ = [
     "sample_pyramid",
     "screen_derivatives_pixels",
     "skin",
+    "solve_chain",
     "solve_normal_equations",
     "ssim",
 ]
