@@ -17,5 +17,5 @@ def test_names_are_all_there_and_no_others():
 def test_types_and_operations():
     for name in ("Avatar", "Camera", "Capture", "Motion", "Rig", "TextureSet", "Track"):
         assert hasattr(avatar3d.types, name)
-    for name in ("skin", "rasterize", "interpolate", "sample_texture", "antialias"):
+    for name in ("skin", "rasterize", "interpolate", "sample_texture", "antialias", "ssim", "nearest_on_mesh"):
         assert callable(getattr(avatar3d.ops, name))

@@ -69,12 +69,12 @@ def nearest_on_mesh(
         p, v = p.contiguous(), v.contiguous()
         found = tree or FaceTree(*_face_tree(v.detach(), faces))
         face, shares, point, distance = _nearest_on_mesh(p.detach(), v.detach(), faces, *found)
+        if torch.is_grad_enabled() and (points.requires_grad or vertices.requires_grad):
+            point, distance = _follow(p, v, faces, face, shares)
     else:
         if not 0 <= int(faces.min()) <= int(faces.max()) < v.shape[1]:
             raise ValueError("nearest_on_mesh: faces name a vertex that does not exist.")
         face, shares = reference.nearest_on_mesh(p, v, faces)
-        point = distance = None
-    if point is None or (torch.is_grad_enabled() and (points.requires_grad or vertices.requires_grad)):
         point, distance = _follow(p, v, faces, face, shares)
     result = Nearest(point, face, shares, distance)
     return result if batched else Nearest(*(x[0] for x in result))
@@ -125,7 +125,8 @@ def _face_tree(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]
     vertices, device = vertices.detach().cpu(), vertices.device
     tree = _empty_tree(vertices, faces)
     native.call("face_tree", vertices, vertices, faces.cpu(), *tree)
-    return tuple(t.to(device) for t in tree)
+    boxes, leaves, ids = (t.to(device) for t in tree)
+    return boxes, leaves, ids
 
 
 def _empty_tree(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor, Tensor]:

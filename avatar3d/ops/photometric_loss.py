@@ -51,8 +51,11 @@ def _photometric_loss(
     image: Tensor, target: Tensor, weights: Tensor, ssim_weight: float, with_grad: bool
 ) -> tuple[Tensor, Tensor]:
     n = image[0].numel() if len(image) else 1
-    mix = {"l1": (1 - ssim_weight) / n, "ssim": -ssim_weight / n, "offset": ssim_weight / n}
-    return run(image, target, weights=weights, value=True, grads=(with_grad, False), **mix)[:2]
+    value, grad, _ = run(
+        image, target, weights=weights, l1=(1 - ssim_weight) / n, ssim=-ssim_weight / n, offset=ssim_weight / n,
+        value=True, grads=(with_grad, False),
+    )  # fmt: skip
+    return value, grad
 
 
 @_photometric_loss.register_fake

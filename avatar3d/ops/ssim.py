@@ -96,7 +96,8 @@ def _ssim_backward(
 
 @_ssim_backward.register_fake
 def _(a: Tensor, b: Tensor, grad_out: Tensor, margin: int, with_a: bool, with_b: bool) -> tuple[Tensor, Tensor]:
-    return tuple(torch.empty_like(a) if wanted else a.new_empty(0) for wanted in (with_a, with_b))
+    grad_a, grad_b = (torch.empty_like(a) if wanted else a.new_empty(0) for wanted in (with_a, with_b))
+    return grad_a, grad_b
 
 
 def _setup(ctx, inputs, output) -> None:
