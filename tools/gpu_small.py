@@ -65,7 +65,7 @@ def splats() -> None:
 def images() -> None:
     a, b = leaf(torch.rand(2, SIZE, SIZE, 3)), torch.rand(2, SIZE, SIZE, 3).to(DEVICE)
     ops.ssim(a, b, backend="native").sum().backward()
-    ops.photometric_loss(a, b, backend="native").backward()
+    ops.photometric_loss(a, b, backend="native").sum().backward()
 
 
 def tracking() -> None:

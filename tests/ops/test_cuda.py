@@ -3,6 +3,7 @@
 import ast
 import os
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -41,8 +42,6 @@ def test_splats_repeat_to_the_bit(rng, c):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gpu_check_says_in_one_line_that_there_is_no_gpu():
-    import sys
-
     docs = REPO / "docs" / "gpu.md"
     before = docs.read_bytes()
     run = subprocess.run(
@@ -57,3 +56,12 @@ def test_gpu_check_says_in_one_line_that_there_is_no_gpu():
         run.stderr == "gpu_check: no GPU here: torch.cuda.is_available() is false. Nothing was built, run or written.\n"
     )
     assert docs.read_bytes() == before
+
+
+def test_the_small_case_of_every_operation_runs():
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    command = [sys.executable, "tools/gpu_small.py", "cpu"]
+    run = subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0 and run.stdout == "gpu_small: done\n", run.stderr
+    source = (REPO / "tools" / "gpu_small.py").read_text()
+    assert all(f"ops.{op}(" in source for op in native.module().OPERATIONS)
