@@ -43,17 +43,19 @@ class Pool {
             }
             job_ = &job;
             wanted_ = threads - 1;
-            pending_ = threads - 1;
             ++generation_;
             signal_.store(generation_, std::memory_order_release);
         }
         wake_.notify_all();
         job.work(0);
-        for (int spin = 0; spin < 20000 && pending_.load(std::memory_order_acquire) > 0; ++spin) {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            job_ = nullptr;  // a worker that has not woken by now is not waited for: on a busy machine that takes long
+        }
+        for (int spin = 0; spin < 20000 && active_.load(std::memory_order_acquire) > 0; ++spin) {
         }
         std::unique_lock<std::mutex> lock(mutex_);
-        done_.wait(lock, [this] { return pending_.load(std::memory_order_acquire) == 0; });
-        job_ = nullptr;
+        done_.wait(lock, [this] { return active_.load(std::memory_order_acquire) == 0; });
     }
 
    private:
@@ -70,10 +72,11 @@ class Pool {
                 wake_.wait(lock, [&] { return generation_ != seen; });
                 seen = generation_;
                 if (id <= wanted_) job = job_;
+                if (job) active_.fetch_add(1, std::memory_order_relaxed);
             }
             if (!job) continue;
             job->work(id);
-            if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            if (active_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
                 std::lock_guard<std::mutex> lock(mutex_);
                 done_.notify_one();
             }
@@ -85,7 +88,7 @@ class Pool {
     std::vector<std::thread> workers_;
     std::atomic<uint64_t> signal_{0};
     uint64_t generation_ = 0;
-    std::atomic<int> pending_{0};
+    std::atomic<int> active_{0};  // workers that have taken up the job
     int wanted_ = 0;
     Job* job_ = nullptr;
 
