@@ -154,7 +154,8 @@ def test_splats_that_are_not_to_be_drawn(rng, device, dtype):
     nan, inf = math.nan, math.inf
     spoilt = [
         (0, [0, 0, -2.0]), (0, [0, 0, -1.2]), (0, [nan, 0, 0]), (0, [0, inf, 0]), (0, [1e20, 0, 0]),
-        (1, [0.0, 0, 0, 0]), (1, [nan, 0, 0, 1]), (2, [nan, 0.1, 0.1]), (2, [inf, 0.1, 0.1]), (3, nan), (3, -1.0), (3, 1 / 256),
+        (1, [0.0, 0, 0, 0]), (1, [nan, 0, 0, 1]), (2, [nan, 0.1, 0.1]), (2, [inf, 0.1, 0.1]), (3, nan),
+        (3, -1.0), (3, 1 / 256),
         (0, [0, 50.0, 0]),
     ]  # fmt: skip
     more = [torch.cat([t.detach(), t.detach()[: len(spoilt)]]) for t in splats]
