@@ -24,6 +24,8 @@ RESHAPE_EVERY = 200
 RESTRAIN_EVERY = 10
 COARSE = 0.35
 """Share of the schedule in which pictures are looked at in half their size."""
+COARSE_ROUNDS = 0.7
+"""Share of a held-out frame's corrections that are made in half the size."""
 ESTIMATE_AFTER, DEARER = 40, 2.2
 """Steps after which the time is estimated, and how much dearer than these the average step is."""
 GROWTH = (0.05, 0.6)
@@ -38,6 +40,7 @@ class Fitting:
         self.generator = torch.Generator().manual_seed(seed)
         self.step = 0
         self.order: list[int] = []
+        self._half: dict[int, Shot] = {}
         self.seconds = 0.0
         self.stopped = False
         for value in poses.corrections.values():
@@ -85,8 +88,10 @@ class Fitting:
     def advance(self, share: float) -> None:
         """One step, at a share of the schedule."""
         cloud, poses = self.cloud, self.poses
-        shot = self.shots[self._next()]
-        shot = halved(shot) if share < COARSE else shot
+        index = self._next()
+        shot = self.shots[index]
+        if share < COARSE:
+            shot = self._half[index] = self._half.get(index) or halved(shot)
         rows = torch.tensor([shot.frame])
         vertices, coefficients, R_head = poses.vertices(rows)
         background = torch.rand(3, generator=self.generator)
@@ -196,8 +201,9 @@ def settle(
             with torch.no_grad():
                 for value in poses.corrections.values():
                     value[frame] = value[before]
+        small = [halved(picture) for picture in pictures]
         for i in range(rounds):
-            shot = pictures[i % len(pictures)]
+            shot = (small if i < COARSE_ROUNDS * rounds else pictures)[i % len(pictures)]
             vertices, coefficients, R_head = poses.vertices(rows)
             drawn, _ = draw(gaussians, poses, vertices, coefficients, R_head, shot, background)
             loss = photometric(drawn, on_background(shot, background), config.ssim) + 1e-4 * poses.penalty(rows)
