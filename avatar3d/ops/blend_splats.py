@@ -175,7 +175,7 @@ def _blend_splats_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     grads = _empty_grads(pixels, conics, opacities, attributes, background, absolute, with_background, with_absolute)
     inputs = (t.detach() for t in (pixels, conics, opacities, depths, attributes, background))
-    height, width = grad_alpha.shape[1:]
+    height, width = grad_image.shape[1:3]
     saved = (splats, intersections, tiles, transmittance.detach(), last, grad_image.detach(), grad_alpha.detach())
     gradients = pixels.new_empty(len(intersections), native.module().blend_splats_stride(attributes.shape[2]))
     to_background = grads[4]
@@ -227,13 +227,19 @@ def _(
 
 
 def _setup(ctx, inputs, output) -> None:
-    *tensors, _, _, _ = inputs
+    *tensors, ctx.width, ctx.height, _ = inputs
+    ctx.set_materialize_grads(False)  # it would, for all that is kept
     ctx.mark_non_differentiable(*output[2:])
     ctx.save_for_backward(*tensors, *output[2:])
 
 
-def _backward(ctx, grad_image: Tensor, grad_alpha: Tensor, *_: Tensor):
-    wanted = ctx.needs_input_grad[5], ctx.needs_input_grad[6]
+def _backward(ctx, grad_image: Tensor | None, grad_alpha: Tensor | None, *_: None):
+    pixels, attributes, wanted = ctx.saved_tensors[0], ctx.saved_tensors[4], ctx.needs_input_grad[5:7]
+    shape = (len(pixels), ctx.height, ctx.width)
+    if grad_image is None:
+        grad_image = pixels.new_zeros(*shape, attributes.shape[2])
+    if grad_alpha is None:  # the C++ kernel takes nothing for 0
+        grad_alpha = pixels.new_zeros(shape if pixels.is_cuda else 0)
     grads = _blend_splats_backward(*ctx.saved_tensors, grad_image.contiguous(), grad_alpha.contiguous(), *wanted)
     *firsts, attributes, background, absolute = grads
     background = background if wanted[0] else None

@@ -256,7 +256,7 @@ struct BlendImages {
 template <typename T>
 struct BlendGrads {
     const T* grad_image;      // [b, h, w, c]
-    const T* grad_alpha;      // [b, h, w]
+    const T* grad_alpha;      // [b, h, w], in C++ null for 0
     const T* transmittance;   // as the forward pass left them
     const int32_t* last;
     T* pixels;                // [b, n, 2]

@@ -67,7 +67,7 @@ struct BlendSplats {
                            const auto a = args(pixels, conics, opacities, depths, attributes, background, width, height);
                            const BlendScratch s{splats.data(), nullptr, nullptr,
                                                 reinterpret_cast<SplatIntersection*>(intersections.data()), tiles.data()};
-                           const BlendGrads<T> g{grad_image.data(), grad_alpha.data(), transmittance.data(), last.data(),
+                           const BlendGrads<T> g{grad_image.data(), data_or_null(grad_alpha), transmittance.data(), last.data(),
                                                  to_pixels.data(), to_conics.data(), to_opacities.data(),
                                                  to_attributes.data(), data_or_null(to_background),
                                                  data_or_null(to_absolute)};

@@ -121,7 +121,7 @@ void undo_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendGrads<T>
         T* to = memory + block * stride + lane;
         if (C > 0 && n == 4 && !background_sums) {
             constexpr int kChannels = C ? C : 1;
-            Quad<T> behind = Quad<T>::load(g.grad_alpha + pixel), channel[kChannels];
+            Quad<T> behind = g.grad_alpha ? Quad<T>::load(g.grad_alpha + pixel) : Quad<T>{}, channel[kChannels];
             deinterleave<T, kChannels>(g.grad_image + pixel * C, channel);
             behind.v = -behind.v;
             for (int c = 0; c < C; ++c) {
@@ -132,7 +132,7 @@ void undo_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendGrads<T>
             return;
         }
         for (int x = 0; x < n; ++x, ++to, ++pixel) {
-            T behind = -g.grad_alpha[pixel];
+            T behind = g.grad_alpha ? -g.grad_alpha[pixel] : T(0);
             for (int64_t c = 0; c < channels; ++c) {
                 const T value = g.grad_image[pixel * channels + c];
                 to[(3 + c) * kPack] = value;
