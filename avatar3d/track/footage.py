@@ -67,7 +67,7 @@ def find_face(
         frames = sum(len(s.times) for s in seen)
         raise DetectionError(
             f"No face found in {', '.join(v.name for v in capture.views[:3])} ({frames} frames). "
-            "The face must be upright, lit, and at least 40 pixels wide."
+            "It must be lit, at least 40 pixels wide, and seen from the front or in half profile, not from above."
         )
     notes: list[str] = []
     parts = [_choose(s, face, notes) for s in seen]
