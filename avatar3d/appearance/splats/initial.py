@@ -27,6 +27,9 @@ DENSITY = {"scalp": 0.5, "neck": 0.7, "ears": 1.2, "face": 1.6, "brows": 3.0, "e
            "tongue": 0.8, "mouth_cavity": 0.4, "eye_socket_left": 0.3, "eye_socket_right": 0.3,
            "eyeball_left": 1.5, "eyeball_right": 1.5, "iris_left": 6.0, "iris_right": 6.0}  # fmt: skip
 """Splats per area, relative; the last region that holds a face decides."""
+SHADE = {"teeth_upper": 0.55, "teeth_lower": 0.4, "gums_upper": 0.35, "gums_lower": 0.25, "tongue": 0.3,
+         "mouth_cavity": 0.08}  # fmt: skip
+"""Share of the light that reaches the inside of a mouth; pictures correct it where they show it."""
 MOUTH = ("teeth_upper", "teeth_lower", "gums_upper", "gums_lower", "tongue", "mouth_cavity")
 EYES = ("eyeball_left", "eyeball_right")
 COARSE = 144
@@ -71,6 +74,8 @@ def on_mesh(
     normals = (normals * barycentrics[..., None]).sum(1) @ R_world_head.T.float()
     if looks.light is not None:
         albedo = albedo * irradiance(torch.nn.functional.normalize(normals, dim=1), looks.light.float())
+    for name, share in SHADE.items():
+        albedo = torch.where(of_faces(rig, (name,))[face, None], albedo * share, albedo)
     colour = linear_to_srgb(albedo.clamp(0, 1))
     group = torch.zeros(count, dtype=torch.uint8)
     group[of_faces(rig, MOUTH)[face]] = GROUP_NAMES.index("mouth")
