@@ -65,12 +65,18 @@ def _(image: Tensor, target: Tensor, weights: Tensor, ssim_weight: float, with_g
 
 def _setup(ctx, inputs, output) -> None:
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # or zeros are made for what has no gradient, as large as the image
     ctx.save_for_backward(output[1])
 
 
-def _backward(ctx, grad_out: Tensor, _: Tensor):
+def _backward(ctx, grad_out: Tensor | None, _: None):
     (grad,) = ctx.saved_tensors
-    return grad * grad_out[:, None, None, None], None, None, None, None
+    if grad_out is None:
+        return None, None, None, None, None
+    plain = type(grad_out) is Tensor and not grad_out.is_cuda  # numbers that cost nothing to look at
+    if not (plain and bool((grad_out == 1).all())):
+        grad = grad * grad_out[:, None, None, None]
+    return grad, None, None, None, None
 
 
 _photometric_loss.register_autograd(_backward, setup_context=_setup)
