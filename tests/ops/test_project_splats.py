@@ -67,6 +67,21 @@ def test_gradcheck(rng, device, k, spread):
     assert torch.autograd.gradcheck(f, inputs, eps=1e-6, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("n, k", [(1, 1), (15, 9), (16, 16), (1003, 4)])
+def test_float_is_close_to_double(rng, device, n, k):
+    double = make_inputs(rng, device, b=2, n=n, k=k)
+    single = [t.detach().float().requires_grad_() for t in double]
+    outs = [project(x, antialiased=True, normals=True) for x in (double, single)]
+    assert torch.equal(outs[0].opacities > 0, outs[1].opacities > 0)
+    cotangents = [torch.randn(t.shape, generator=rng, dtype=torch.float64).to(device) for t in outs[0]]
+    grads = [
+        torch.autograd.grad(o, x, [g.to(x[0].dtype) for g in cotangents])
+        for o, x in zip(outs, (double, single), strict=True)
+    ]
+    for expected, actual in zip((*outs[0], *grads[0]), (*outs[1], *grads[1]), strict=True):
+        assert (actual.double() - expected).norm() <= 5e-6 * expected.norm()
+
+
 def make_last_row(matrix, size):
     return torch.eye(size, dtype=matrix.dtype, device=matrix.device)[-1:].expand(len(matrix), 1, size)
 

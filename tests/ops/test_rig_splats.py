@@ -53,6 +53,20 @@ def test_every_branch_of_the_quaternion(rng, device):
     compare(rng, inputs)
 
 
+@pytest.mark.parametrize("n", [1, 15, 16, 1003])
+def test_float_is_close_to_double(rng, device, n):
+    double, faces, face = make_inputs(rng, device, b=2, n=n)
+    single = [t.detach().float().requires_grad_() for t in double]
+    outs = [tuple(rig((x, faces, face))) for x in (double, single)]
+    cotangents = [torch.randn(t.shape, generator=rng, dtype=torch.float64).to(device) for t in outs[0]]
+    grads = [
+        torch.autograd.grad(o, x, [g.to(x[0].dtype) for g in cotangents])
+        for o, x in zip(outs, (double, single), strict=True)
+    ]
+    for expected, actual in zip((*outs[0], *grads[0]), (*outs[1], *grads[1]), strict=True):
+        assert (actual.double() - expected).norm() <= 5e-5 * expected.norm()
+
+
 def test_gradcheck(rng, device):
     floats, faces, face = make_inputs(rng, device, b=2, n=5, v=8, f=4)
     f = lambda *floats: tuple(rig((floats, faces, face)))  # noqa: E731
