@@ -31,7 +31,7 @@ def blend_splats(
     with less opacity than 1/255, or whose conic is not positive definite are left out, with gradients of 0.
 
     Differentiable in pixels, conics, opacities, attributes and background; depths only sort. The result is the same
-    for any number of threads. In float32 the kernel's alpha is exact to 2e-6 of itself.
+    for any number of threads. In float32 the exponential has a relative error under 3e-6.
 
     Memory, float32, at most four channels: while it runs 16 bytes a splat, and kept for the gradients 64 bytes a splat
     and 16 an intersection of a splat with a tile of 32 x 32 pixels; the backward pass takes 48 more an intersection. On

@@ -39,7 +39,7 @@ __attribute__((noinline)) void draw_tile(const BlendArgs<T>& a, const BlendScrat
     for (int64_t first = 0; first < tile.count && open; first += kChunkSplats) {
         const int splats = int(std::min<int64_t>(kChunkSplats, tile.count - first));
         for (int k = 0; k < splats; ++k) {
-            if (first + k + 8 < tile.count) __builtin_prefetch(records + list[first + k + 8].splat);
+            if (first + k + kAhead < tile.count) __builtin_prefetch(records + list[first + k + kAhead].splat);
             prefetch.step();
             const SplatRecord<T>& record = records[list[first + k].splat];
             list[first + k].blocks = splat_cells(record, T(tile.x), T(tile.y), kSplatBlock) & open;
@@ -152,7 +152,9 @@ void undo_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendGrads<T>
     for (int64_t first = end, next = end; first > 0; first = next) {  // splats next .. first, last one first
         int items = 0, splats = 0;
         for (; next > 0 && splats < kChunkSplats && items < kChunkItems; ++splats) {
-            if (--next >= 8) __builtin_prefetch(records + list[next - 8].splat);
+            if (--next >= kAhead) __builtin_prefetch(records + list[next - kAhead].splat);
+            __builtin_prefetch(gradients + list[next].slot * record_size, 1);
+            __builtin_prefetch(gradients + (list[next].slot + 1) * record_size - 1, 1);
             m.splats[splats] = tile_splat(records[list[next].splat], tile, next + 1);
             items = m.add_items(items, splats, list[next].blocks);
         }

@@ -57,6 +57,7 @@ struct Tile {
 // Sixteen rows of memory are read and written at a time: a list's splats in chunks of up to kChunkSplats, and those in
 // items, one for each block that a splat reaches, of which a chunk holds kChunkItems at most.
 constexpr int kChunkSplats = 32, kChunkItems = 256;
+constexpr int kAhead = 16;  // splats whose records are fetched in advance
 
 // A splat as all pixels of a tile see it: what splat_exponent takes, and its first four attributes.
 template <typename T>
