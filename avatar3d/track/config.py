@@ -31,7 +31,7 @@ class TrackConfig:
     """Errors beyond this many sigmas lose their weight."""
     discount: float = 0.1
     """Factor on all landmarks, whose errors are not independent."""
-    l1: float = 0.4
+    l1: float = 1.0
     """Cost of an expression coefficient at 1, in units of half a squared sigma; draws unused ones to zero."""
     expression_sigma: float = 2.0
     """Gaussian prior on expression coefficients."""

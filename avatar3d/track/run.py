@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from avatar3d.models.linear import LinearModel
 from avatar3d.track.advice import advice, notes
+from avatar3d.track.calibration import calibrated
 from avatar3d.track.config import TrackConfig
 from avatar3d.track.footage import Face, Progress, find_face
 from avatar3d.track.look import NewShot
@@ -51,7 +52,8 @@ def track(
     config = config or TrackConfig()
     found = find_face(capture, face=face, new_shot=new_shot, slices=slices, progress=progress, say=say)
     solving = None if progress is None else (lambda share: progress("solve", round(1000 * share), 1000))
-    result = track_landmarks(found.detections, model, config, progress=solving)
+    seen = calibrated(found.detections, model)
+    result = track_landmarks(seen, model, config, progress=solving)
     words = notes(found, result)
     for line in words if say is not None else ():
         say(line)

@@ -34,7 +34,7 @@ def test_heads_in_pictures(seed):
     print(figures)
     assert found.track.tracked.float().mean() >= 0.98
     assert found.rotation.median() < 3.0, figures
-    assert found.depth_by_size.median() < 0.05, figures
-    assert found.expression < 0.14, figures
-    assert found.surface.median < 1.4, figures
+    assert found.depth_by_size.median() < 0.03, figures
+    assert found.expression < 0.09, figures
+    assert found.surface.median < 1.0, figures
     assert torch.isfinite(found.track.translation).all()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from avatar3d import models
 from avatar3d.evaluate.now import NOSE_BRIDGE, NOW_LANDMARKS, SurfaceErrors, now_errors
 from avatar3d.evaluate.poses import depth_errors, rotation_errors
 from avatar3d.evaluate.synthetic import SyntheticClip
@@ -18,6 +19,7 @@ from avatar3d.nets import FaceLandmarker
 from avatar3d.render import render_mesh
 from avatar3d.render.shading import ambient_light, directional_light
 from avatar3d.track import Detections, Lens, TrackConfig, track_landmarks
+from avatar3d.track.calibration import calibrated
 from avatar3d.types.track import Track
 
 
@@ -128,7 +130,7 @@ def pictures(model: LinearModel, clip: SyntheticClip, seed: int, batch: int = 8)
 
 
 def detect(clip: SyntheticClip, images: list[Tensor]) -> Detections:
-    """What the packaged networks see in pictures of a clip."""
+    """What the packaged networks see in pictures of a clip, as the tracker is given it."""
     net = FaceLandmarker(blendshapes=False)
     points = torch.full((len(images), 478, 2), torch.nan)
     presence = torch.zeros(len(images))
@@ -136,4 +138,4 @@ def detect(clip: SyntheticClip, images: list[Tensor]) -> Detections:
         faces = net.track(image.numpy())
         if faces:
             points[i], presence[i] = faces[0].points[:, :2], faces[0].presence
-    return detections(clip, points, presence)
+    return calibrated(detections(clip, points, presence), models.load("head"))
