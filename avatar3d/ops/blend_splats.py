@@ -118,7 +118,9 @@ def _list_cuda(inputs: tuple[Tensor, ...], width: int, height: int, splats: Tens
     return (counting, sorting), new(total, module.BLEND_SPLATS_INTERSECTION_BYTES_CUDA)
 
 
-def _empty(pixels: Tensor, attributes: Tensor, width: int, height: int, keep: bool) -> tuple[Tensor, ...]:
+def _empty(
+    pixels: Tensor, attributes: Tensor, width: int, height: int, keep: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     module, (b, n, _) = native.module(), pixels.shape
     record = module.BLEND_SPLATS_RECORD_BYTES[pixels.dtype == torch.float64]
     tile = module.BLEND_SPLATS_TILE_CUDA if pixels.is_cuda else module.BLEND_SPLATS_TILE
@@ -147,11 +149,12 @@ def _(
     height: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    *images, tiles = _empty(pixels, attributes, width, height, keep)
+    image, alpha, transmittance, last, splats, tiles = _empty(pixels, attributes, width, height, keep)
     total = torch.library.get_ctx().new_dynamic_size()
     module = native.module()
     size = module.BLEND_SPLATS_INTERSECTION_BYTES_CUDA if pixels.is_cuda else module.BLEND_SPLATS_INTERSECTION_BYTES
-    return *images, pixels.new_empty(total, size, dtype=torch.uint8), tiles
+    intersections = pixels.new_empty(total, size, dtype=torch.uint8)
+    return image, alpha, transmittance, last, splats, intersections, tiles
 
 
 @native.operation("avatar3d::blend_splats_backward")
@@ -199,9 +202,14 @@ def _empty_grads(
     with_background: bool,
     with_absolute: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    wanted = (background if with_background else None, absolute if with_absolute else None)
-    grads = [torch.empty_like(t) for t in (pixels, conics, opacities, attributes)]
-    return *grads, *(pixels.new_empty(0) if t is None else torch.empty_like(t) for t in wanted)
+    return (
+        torch.empty_like(pixels),
+        torch.empty_like(conics),
+        torch.empty_like(opacities),
+        torch.empty_like(attributes),
+        torch.empty_like(background) if with_background else pixels.new_empty(0),
+        torch.empty_like(absolute) if with_absolute else pixels.new_empty(0),
+    )
 
 
 @_blend_splats_backward.register_fake
@@ -236,11 +244,10 @@ def _setup(ctx, inputs, output) -> None:
 def _backward(ctx, grad_image: Tensor | None, grad_alpha: Tensor | None, *_: None):
     pixels, attributes, wanted = ctx.saved_tensors[0], ctx.saved_tensors[4], ctx.needs_input_grad[5:7]
     shape = (len(pixels), ctx.height, ctx.width)
-    if grad_image is None:
-        grad_image = pixels.new_zeros(*shape, attributes.shape[2])
-    if grad_alpha is None:  # the C++ kernel takes nothing for 0
-        grad_alpha = pixels.new_zeros(shape if pixels.is_cuda else 0)
-    grads = _blend_splats_backward(*ctx.saved_tensors, grad_image.contiguous(), grad_alpha.contiguous(), *wanted)
+    image = pixels.new_zeros(*shape, attributes.shape[2]) if grad_image is None else grad_image.contiguous()
+    # The C++ kernel takes nothing for 0.
+    alpha = pixels.new_zeros(shape if pixels.is_cuda else 0) if grad_alpha is None else grad_alpha.contiguous()
+    grads = _blend_splats_backward(*ctx.saved_tensors, image, alpha, *wanted)
     *firsts, attributes, background, absolute = grads
     background = background if wanted[0] else None
     return *firsts, None, attributes, background, absolute if wanted[1] else None, None, None, None

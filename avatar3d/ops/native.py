@@ -58,7 +58,7 @@ def use_native(backend: Backend, op: str, tensor: Tensor) -> bool:
     return supported
 
 
-def call(name: str, tensor: Tensor, *arguments: object) -> object:
+def call(name: str, tensor: Tensor, *arguments: object) -> Any:
     """Calls a kernel for the device of `tensor`, adding what it runs on: CUDA stream, or number of threads."""
     if tensor.is_cuda:
         with torch.cuda.device(tensor.device):

@@ -84,8 +84,10 @@ def project_splats(
     if native.use_native(backend, "project_splats", means):
         harmonics = means.new_empty(len(means), 0, 3) if sh is None else sh
         inputs = (t.contiguous() for t in (means, quats, scales, opacities, K, T_camera_world, harmonics))
-        out = _project_splats(*inputs, width, height, near, antialiased, normals)
-        return ProjectedSplats(*out[:4], None if sh is None else out[4], out[5] if normals else None)
+        *out, colors, axes = _project_splats(*inputs, width, height, near, antialiased, normals)
+        pixels, conics, opacities, depths = out
+        colors, axes = None if sh is None else colors, axes if normals else None
+        return ProjectedSplats(pixels, conics, opacities, depths, colors, axes)
     inputs = (means, quats, scales, opacities, K, T_camera_world, width, height)
     return ProjectedSplats(
         *reference.project_splats(*inputs, sh=sh, antialiased=antialiased, normals=normals, near=near)
@@ -203,8 +205,8 @@ def _setup(ctx, inputs, output) -> None:
 def _backward(ctx, *cotangents: Tensor):
     need = ctx.needs_input_grad
     with_sh, with_cameras = need[6], need[4] or need[5]
-    cotangents = (g.contiguous() for g in cotangents)
-    *grads, sh, K, T = _project_splats_backward(*ctx.saved_tensors, *ctx.settings, *cotangents, with_sh, with_cameras)
+    dense = (g.contiguous() for g in cotangents)
+    *grads, sh, K, T = _project_splats_backward(*ctx.saved_tensors, *ctx.settings, *dense, with_sh, with_cameras)
     cameras = (K if need[4] else None, T if need[5] else None)
     return *grads, *cameras, sh if with_sh else None, None, None, None, None, None
 

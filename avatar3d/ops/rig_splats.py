@@ -145,8 +145,8 @@ def _setup(ctx, inputs, output) -> None:
 
 def _backward(ctx, *cotangents: Tensor):
     wanted = ctx.needs_input_grad[0]
-    cotangents = (g.contiguous() for g in cotangents)
-    *splats, vertices = _rig_splats_backward(*ctx.saved_tensors, *cotangents, wanted)
+    dense = (g.contiguous() for g in cotangents)
+    *splats, vertices = _rig_splats_backward(*ctx.saved_tensors, *dense, wanted)
     return vertices if wanted else None, None, None, *splats
 
 

@@ -13,9 +13,14 @@ constexpr int kWarpWidth = 8, kWarpHeight = 4;  // pixels
 constexpr int kMoments = 8;                     // of a gradient record; the attributes follow
 constexpr int kGroup = 8;                       // channels at a time, where there are more
 constexpr unsigned kAll = 0xFFFFFFFFu;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kMostBlocks = 4;  // it has room for 1024 threads
+#else
+constexpr int kMostBlocks = 5;
+#endif
 // Blocks that a multiprocessor is to hold at once, which bounds the registers: none spill.
 template <typename T>
-constexpr int kBlocks = sizeof(T) == 4 ? 5 : 2;
+constexpr int kBlocks = sizeof(T) == 4 ? kMostBlocks : 2;
 template <typename T, int C>
 constexpr int kUndoBlocks = sizeof(T) == 4 ? (C > 4 ? 3 : 4) : 2;
 

@@ -22,7 +22,7 @@ def rig_splats(
     splats = [t.expand(b, *t.shape) for t in (barycentrics, offsets, quats, scales)]
     with torch.no_grad():
         out = _rig(corners, *splats)
-        finite = sum(t.sum(-1) for t in out).isfinite()[..., None]
+        finite = torch.cat(out, -1).sum(-1, keepdim=True).isfinite()
     # What is not finite is replaced before the arithmetic, so that no NaN of it reaches a gradient.
     safe = _rig(torch.where(finite[..., None], corners, 0), *(torch.where(finite, t, 1) for t in splats))
     means, quats, scales = (torch.where(finite, s, o) for s, o in zip(safe, out, strict=True))
