@@ -95,7 +95,9 @@ def render_splats(
         means, quats, scales, opacities, K.expand(b, 3, 3), T_camera_world.expand(b, 4, 4), width, height,
         sh=sh, antialiased=antialiased, normals=normals, near=near, backend=backend,
     )  # fmt: skip
-    parts = [seen.colors if colors is None else colors[None]]
+    color = seen.colors if colors is None else colors[None]
+    assert color is not None  # one of colors and sh is there
+    parts = [color]
     parts += [seen.depths[..., None]] if depth else []
     parts += [seen.normals] if seen.normals is not None else []
     parts += [features[None]] if features is not None else []
