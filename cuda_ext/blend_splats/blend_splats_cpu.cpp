@@ -64,7 +64,7 @@ __attribute__((noinline)) void draw_tile(const BlendArgs<T>& a, const BlendScrat
         }
         for (uint64_t rest = open; rest; rest &= rest - 1) {
             const int block = __builtin_ctzll(rest);
-            if (!bits(V::load(memory + block * stride) > V(0.0))) open &= ~(uint64_t(1) << block);
+            if (!any(V::load(memory + block * stride) > V(0.0))) open &= ~(uint64_t(1) << block);
         }
     }
 

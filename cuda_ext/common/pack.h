@@ -48,16 +48,22 @@ struct Pack {
     V v[parts];
 
     Pack() = default;
-    AVATAR3D_INLINE explicit Pack(double s) {
-        for (int i = 0; i < parts; ++i) v[i] = V{} + T(s);
-    }
+    AVATAR3D_INLINE explicit Pack(double s) : Pack(T(s), 0) {}
+    AVATAR3D_INLINE explicit Pack(float s) : Pack(T(s), 0) {}
     static AVATAR3D_INLINE Pack load(const T* p) {
         Pack a;
-        std::memcpy(a.v, p, sizeof(a.v));
+        for (int i = 0; i < parts; ++i) std::memcpy(&a.v[i], p + i * lanes, kPackBytes);  // as a whole it goes in 16 bytes
         return a;
     }
-    AVATAR3D_INLINE void store(T* p) const { std::memcpy(p, v, sizeof(v)); }
+    AVATAR3D_INLINE void store(T* p) const {
+        for (int i = 0; i < parts; ++i) std::memcpy(p + i * lanes, &v[i], kPackBytes);
+    }
     T operator[](int i) const { return v[i / lanes][i % lanes]; }
+
+   private:
+    AVATAR3D_INLINE Pack(T s, int) {
+        for (int i = 0; i < parts; ++i) v[i] = s - V{};
+    }
 };
 
 #define AVATAR3D_PACK_OPERATOR(op)                                       \
@@ -113,6 +119,15 @@ AVATAR3D_INLINE unsigned bits(const PackMask<T>& m) {
     return b;
 }
 template <typename T>
+AVATAR3D_INLINE bool any(const PackMask<T>& m) {
+    auto all = m.m[0];
+    for (int i = 1; i < m.parts; ++i) all |= m.m[i];
+    uint64_t words[kPackBytes / 8], word = 0;
+    std::memcpy(words, &all, kPackBytes);
+    for (const uint64_t w : words) word |= w;
+    return word != 0;
+}
+template <typename T>
 AVATAR3D_INLINE Pack<T> least(const Pack<T>& a, const Pack<T>& b) {
     return select(a < b, a, b);
 }
@@ -123,12 +138,7 @@ AVATAR3D_INLINE Pack<T> most(const Pack<T>& a, const Pack<T>& b) {
 template <typename T>
 AVATAR3D_INLINE Pack<T> multiply_add(const Pack<T>& a, const Pack<T>& b, const Pack<T>& c) {
     Pack<T> d;
-#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
-    for (int i = 0; i < d.parts; ++i)
-        for (int l = 0; l < d.lanes; ++l) d.v[i][l] = std::fma(a.v[i][l], b.v[i][l], c.v[i][l]);
-#else
-    for (int i = 0; i < d.parts; ++i) d.v[i] = a.v[i] * b.v[i] + c.v[i];
-#endif
+    for (int i = 0; i < d.parts; ++i) d.v[i] = a.v[i] * b.v[i] + c.v[i];  // one instruction where there is one
     return d;
 }
 // c - a b
@@ -140,7 +150,8 @@ AVATAR3D_INLINE Pack<T> take_product(const Pack<T>& c, const Pack<T>& a, const P
 template <typename T>
 AVATAR3D_INLINE Pack<T> negative(const Pack<T>& a) {
     Pack<T> c;
-    for (int i = 0; i < c.parts; ++i) c.v[i] = a.v[i] > 0 ? -a.v[i] : a.v[i];
+    constexpr auto sign = typename Pack<T>::Integer(1) << (8 * sizeof(T) - 1);
+    for (int i = 0; i < c.parts; ++i) c.v[i] = (typename Pack<T>::V)((typename Pack<T>::M)a.v[i] | sign);
     return c;
 }
 template <typename T>
@@ -151,10 +162,10 @@ AVATAR3D_INLINE Pack<T> reciprocal(const Pack<T>& a) {
 }
 template <typename T>
 AVATAR3D_INLINE Pack<T> square_root(const Pack<T>& a) {
-    Pack<T> c;
-    for (int i = 0; i < c.parts; ++i)
-        for (int l = 0; l < c.lanes; ++l) c.v[i][l] = std::sqrt(a.v[i][l]);
-    return c;
+    alignas(64) T x[kPack];
+    a.store(x);
+    for (int i = 0; i < kPack; ++i) x[i] = std::sqrt(x[i]);
+    return Pack<T>::load(x);
 }
 template <typename T>
 AVATAR3D_INLINE Pack<T> rough_square_root(const Pack<T>& a) {
@@ -217,6 +228,7 @@ AVATAR3D_INLINE FloatPack select(const PackMask<float>& m, const FloatPack& a, c
     return _mm512_mask_blend_ps(m.m, b.v, a.v);
 }
 AVATAR3D_INLINE unsigned bits(const PackMask<float>& m) { return m.m; }
+AVATAR3D_INLINE bool any(const PackMask<float>& m) { return m.m != 0; }
 AVATAR3D_INLINE FloatPack least(const FloatPack& a, const FloatPack& b) { return _mm512_min_ps(a.v, b.v); }
 AVATAR3D_INLINE FloatPack most(const FloatPack& a, const FloatPack& b) { return _mm512_max_ps(a.v, b.v); }
 AVATAR3D_INLINE FloatPack multiply_add(const FloatPack& a, const FloatPack& b, const FloatPack& c) {
@@ -234,6 +246,7 @@ AVATAR3D_INLINE FloatPack reciprocal(const FloatPack& a) {
 AVATAR3D_INLINE FloatPack square_root(const FloatPack& a) { return _mm512_sqrt_ps(a.v); }
 // To 6.2e-5, for positive numbers.
 AVATAR3D_INLINE FloatPack rough_square_root(const FloatPack& a) { return _mm512_mul_ps(a.v, _mm512_rsqrt14_ps(a.v)); }
+AVATAR3D_INLINE float sum(const FloatPack& a) { return _mm512_reduce_add_ps(a.v); }
 // Halves the lanes four times, two packs in one, so that the sums end up side by side.
 AVATAR3D_INLINE void sums_of(const FloatPack* packs, int count, float* out) {
     const __m512 zero = _mm512_setzero_ps();
