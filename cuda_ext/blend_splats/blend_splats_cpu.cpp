@@ -20,7 +20,7 @@ const T* background_of(const BlendArgs<T>& a, int64_t image) {
 
 // C is the number of channels, or 0 for any.
 template <typename T, int C>
-__attribute__((noinline)) void draw_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendImages<T>& out, int64_t index, TileMemory<T>& m) {
+void draw_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendImages<T>& out, int64_t index, TileMemory<T>& m) {
     using V = Pack<T>;
     const Tile tile(a, s, index);
     const int64_t channels = C ? C : a.c;
@@ -48,7 +48,7 @@ __attribute__((noinline)) void draw_tile(const BlendArgs<T>& a, const BlendScrat
         for (int next = 0; next < splats;) {
             int items = 0;
             for (; next < splats && items < kChunkItems; ++next) items = m.add_items(items, next, list[first + next].blocks);
-            exponents<T, false>(m, items);
+            evaluate_items<T, false>(m, items);
             for (int i = 0; i < items; ++i) {
                 const Item item = m.items[i];
                 T* at = memory + item.block * stride;
@@ -158,7 +158,7 @@ void undo_tile(const BlendArgs<T>& a, const BlendScratch& s, const BlendGrads<T>
             m.splats[splats] = tile_splat(records[list[next].splat], tile, next + 1);
             items = m.add_items(items, splats, list[next].blocks);
         }
-        exponents<T, true>(m, items);
+        evaluate_items<T, true>(m, items);
         int i = 0;
         for (int k = 0; k < splats; ++k) {
             const int64_t at_list = first - 1 - k;

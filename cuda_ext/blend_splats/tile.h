@@ -54,8 +54,9 @@ struct Tile {
     uint64_t blocks() const { return cells_of((width + kSplatBlock - 1) / kSplatBlock, (height + kSplatBlock - 1) / kSplatBlock); }
 };
 
-// Sixteen rows of memory are read and written at a time: a list's splats in chunks of up to kChunkSplats, and those in
-// items, one for each block that a splat reaches, of which a chunk holds kChunkItems at most.
+// A tile's list is worked on in chunks of kChunkSplats. Their items, one for each block that a splat reaches, get their
+// alphas in one loop and are blended in the next, some kChunkItems at a time: each loop is short, free of branches, and
+// its rounds do not wait for each other.
 constexpr int kChunkSplats = 32, kChunkItems = 256;
 constexpr int kAhead = 16;  // splats whose records are fetched in advance
 
@@ -205,9 +206,9 @@ class RowPrefetch {
     int64_t channels_, width_, row_, rows_, pixel_, pace_, due_ = 0, done_ = 0;
 };
 
-// Exponents of all items; kept in m.alpha.
+// Alphas of all items, to m.alpha; with KeepPlace also where in the splat the pixels lie, to m.u and m.v.
 template <typename T, bool KeepPlace>
-AVATAR3D_INLINE void exponents(TileMemory<T>& m, int count) {
+AVATAR3D_INLINE void evaluate_items(TileMemory<T>& m, int count) {
     using V = Pack<T>;
     for (int i = 0; i < count; ++i) {
         const Item item = m.items[i];
