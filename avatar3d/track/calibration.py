@@ -56,6 +56,14 @@ def calibrated(detections: Detections, model: LinearModel) -> Detections:
 
 
 @typed
+def moved(landmarks: Float[Tensor, "t 478 2"], corrected: Float[Tensor, "t 478 2"]) -> float:
+    """Median over frames of the mean distance that the 468 face landmarks were moved, over the distance of the outer
+    eye corners: what `nme`, which is measured against corrected landmarks, may be off against the detector's own."""
+    distance = (landmarks - corrected)[:, :468].norm(dim=-1).mean(1)
+    eyes = (landmarks[:, 33] - landmarks[:, 263]).norm(dim=-1).clamp_min(1e-6)
+    return float((distance / eyes).nanmedian())
+
+
 def correct(calibration: Calibration, landmarks: Float[Tensor, "t 478 2"]) -> Float[Tensor, "t 478 2"]:
     """Where the points of the skin are that a network has marked, pixels."""
     upright, Q, size = normalised(landmarks.double())

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from avatar3d.models.linear import LinearModel
 from avatar3d.track.advice import advice, notes
-from avatar3d.track.calibration import calibrated
+from avatar3d.track.calibration import calibrated, moved
 from avatar3d.track.config import TrackConfig
 from avatar3d.track.footage import Face, Progress, find_face
 from avatar3d.track.look import NewShot
@@ -60,6 +60,7 @@ def track(
     report = {
         **result.report,
         "faces": {"seen": found.faces, "followed": found.followed},
+        "calibration": {"median": moved(found.detections.landmarks, seen.landmarks)},
         "advice": advice(found, result),
         "notes": words,
     }
