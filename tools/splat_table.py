@@ -6,6 +6,8 @@ three held-out frames, each as footage, splats, and three times their difference
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +32,9 @@ def main() -> None:
     for clip in arguments.clips:
         avatar, report = arguments.out / f"{clip.stem}.avatar", arguments.out / f"{clip.stem}.json"
         if not (avatar.exists() and report.exists()):
-            settings = pipeline.FitSettings(appearance="splats", quality=arguments.quality)
-            pipeline.fit([clip], avatar, settings, report=report, say=print)
+            command = ["fit", str(clip), "-o", str(avatar), "--report", str(report), "--appearance", "splats"]
+            command += ["--quality", arguments.quality]
+            subprocess.run([sys.executable, "-m", "avatar3d.cli.main", *command], check=True)
         rows.append(row(clip.stem, json.loads(report.read_text())))
         picture(storage.load(avatar, Avatar), clip, arguments.out / f"{clip.stem}.jpg")
         print(rows[-1], flush=True)
