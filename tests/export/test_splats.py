@@ -270,7 +270,9 @@ def test_films_show_splats(tmp_path):
     centre = avatar.motion.translation.median(0).values
     camera = front_camera(avatar.rig, 96, centre=centre)
     background = torch.tensor([1.0, 128 / 255, 0])
-    expected = render_gaussians(posed_splats(avatar, avatar.motion, 2), camera, background=background).rgb[0]
+    expected = render_gaussians(
+        posed_splats(avatar, avatar.motion, 2), camera, background=background, antialiased=True
+    ).rgb[0]
     assert np.abs(pictures["splats"] - expected.clamp(0, 1).numpy()).max() < 1 / 255
     assert np.abs(pictures["clay"] - pictures["splats"]).mean() > 0.02
     summary = film(avatar, tmp_path / "a.mp4", avatar.motion, FilmSettings(size=64))
