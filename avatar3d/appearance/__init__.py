@@ -2,6 +2,15 @@
 
 from avatar3d.appearance.reconstruct import frame_places, reconstruct
 from avatar3d.appearance.splats import QUALITY as SPLAT_QUALITY
-from avatar3d.appearance.splats import Shot, SplatConfig, add_splats, load_shots
+from avatar3d.appearance.splats import Shot, SplatConfig, add_splats, load_shots, on_background
 
-__all__ = ["SPLAT_QUALITY", "Shot", "SplatConfig", "add_splats", "frame_places", "load_shots", "reconstruct"]
+__all__ = [
+    "SPLAT_QUALITY",
+    "Shot",
+    "SplatConfig",
+    "add_splats",
+    "frame_places",
+    "load_shots",
+    "on_background",
+    "reconstruct",
+]

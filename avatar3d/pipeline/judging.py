@@ -151,8 +151,7 @@ def _reenacting(avatar: Avatar, footage: Capture, progress: Progress | None, say
 
 def on_white(sight: appearance.Shot) -> np.ndarray:
     """The person of a picture on white, uint8 `[h, w, 3]`."""
-    mask = sight.mask.float()[..., None] / 255
-    return (sight.image.float() * mask + 255 * (1 - mask)).round().byte().numpy()
+    return (255 * appearance.on_background(sight, torch.ones(3))).round().byte().numpy()
 
 
 def _distances(drawn: list[np.ndarray], seen: list[np.ndarray], fps: float, say: Say) -> dict:

@@ -62,7 +62,7 @@ def shots(rig, motion, looks):
 def start(rig, motion, looks, shots, config):
     posed = with_anchors(rig)
     poses = Poses.of(posed, motion)
-    gaussians = on_mesh(rig, posed, looks, torch.eye(3), config.count, 1, torch.Generator().manual_seed(0))
+    gaussians = on_mesh(rig, looks, torch.eye(3), config.count, 1, torch.Generator().manual_seed(0))
     mixing, limits = components(motion, torch.arange(FRAMES), 2)
     basis = torch.zeros(len(mixing), gaussians.count, 14)
     gaussians = type(gaussians)(**{**vars(gaussians), "mixing": mixing, "limits": limits, "basis": basis})
@@ -201,12 +201,12 @@ def test_cloud_keeps_its_budget_and_drops_the_faint(rig, motion, looks, shots):
         cloud.leaves["logit_opacities"][:100] = -8
     cloud.earned += torch.rand(cloud.count, generator=torch.Generator().manual_seed(0))
     cloud.seen += 1
-    cloud.reshape_to(1450, torch.Generator(), grow=True)
+    cloud.reshape_to(1450, grow=True)
     assert cloud.count == 1450
     assert float(cloud.leaves["logit_opacities"].detach().min()) > -8
     assert all(len(m[0]) == len(x) for m, x in ((cloud.moments[n], x) for n, x in cloud.leaves.items() if n != "basis"))
     assert cloud.gaussians().basis.shape == (2, 1450, 14)
-    cloud.reshape_to(1450, torch.Generator(), grow=False)
+    cloud.reshape_to(1450, grow=False)
     assert cloud.count == 1450
 
 

@@ -86,7 +86,7 @@ class Cloud:
         self.seen += gradient > 0
 
     @torch.no_grad()
-    def reshape_to(self, count: int, generator: torch.Generator, *, grow: bool) -> None:
+    def reshape_to(self, count: int, *, grow: bool) -> None:
         """Drops faint splats, then halves those with most error along their longest axis until there are `count`."""
         keep = (self.leaves["logit_opacities"] > math.log(FAINT / (1 - FAINT))).nonzero()[:, 0]
         earned = (self.earned / self.seen.clamp_min(1))[keep]

@@ -107,22 +107,17 @@ class Fitting:
         decay = 0.05**share
         cloud.step(decay)
         if self.config.refine_pose:
-            self._step_poses(rows, decay if share > 0.02 else 0.0)
+            step_poses(poses, self.pose_moments, rows, decay if share > 0.02 else 0.0)
         self.step += 1
         if self.step % RESTRAIN_EVERY == 0:
             restrain(cloud, self.sizes)
         if self.step % RESHAPE_EVERY == 0:
-            cloud.reshape_to(self.config.count, self.generator, grow=GROWTH[0] <= share < GROWTH[1])
+            cloud.reshape_to(self.config.count, grow=GROWTH[0] <= share < GROWTH[1])
 
     def _next(self) -> int:
         if not self.order:
             self.order = torch.randperm(len(self.shots), generator=self.generator).tolist()
         return self.order.pop()
-
-    @torch.no_grad()
-    def _step_poses(self, rows: Tensor, rate: float) -> None:
-        """Adam on the corrections of one frame alone: others' moments stay as they are."""
-        step_poses(self.poses, self.pose_moments, rows, rate)
 
 
 def draw(
@@ -137,18 +132,12 @@ def draw(
     posed = pose_gaussians(splats, poses.rig, vertices @ R, coefficients)
     T = shot.camera.T_camera_world.float().clone()
     T[:3, :3] = T[:3, :3] @ R
-    width, height = shot.camera.width, shot.camera.height
-    seen = ops.project_splats(
-        posed.means[0], posed.quats[0], posed.scales[0], posed.opacities[0], shot.camera.K[None].float(), T[None],
-        width, height, sh=posed.sh[0], antialiased=True,
+    absolute = torch.zeros(1, posed.means.shape[1], 2, requires_grad=True) if credit else None
+    image = ops.render_splats(
+        posed.means[0], posed.quats[0], posed.scales[0], posed.opacities[0], posed.sh[0], shot.camera.K.float(), T,
+        shot.camera.width, shot.camera.height, background, antialiased=True, absolute_gradients=absolute,
     )  # fmt: skip
-    absolute = torch.zeros_like(seen.pixels, requires_grad=True) if credit else None
-    assert seen.colors is not None
-    image, _ = ops.blend_splats(
-        seen.pixels, seen.conics, seen.opacities, seen.depths, seen.colors, width, height, background[None],
-        absolute_gradients=absolute,
-    )  # fmt: skip
-    return image[0], absolute
+    return image.color[0], absolute
 
 
 def photometric(drawn: Tensor, target: Tensor, share: float) -> Tensor:

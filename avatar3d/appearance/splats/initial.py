@@ -37,14 +37,13 @@ COARSE = 144
 
 
 def on_mesh(
-    rig: Rig, posed: Rig, looks: TextureSet, R_world_head: Float[Tensor, "3 3"], count: int, degree: int,
+    rig: Rig, looks: TextureSet, R_world_head: Float[Tensor, "3 3"], count: int, degree: int,
     generator: torch.Generator,
 ) -> Gaussians:  # fmt: skip
     """Flat splats that cover the mesh with its own colours, denser where the eye looks.
 
     Args:
         rig: The avatar's.
-        posed: The same with its anchors.
         looks: Its texture and light.
         R_world_head: A usual rotation of the head: the light is given in world space.
         count: How many.

@@ -77,7 +77,7 @@ def add_splats(
         raise TrackingError("None of the tracked frames shows the person, so there is nothing to optimise splats on.")
     shots = _weighted(shots)
     poses.use(train)
-    fitting = Fitting(Cloud(_start(avatar, rig, poses, shots, config, seed)), poses, shots, config, seed)
+    fitting = Fitting(Cloud(_start(avatar, poses, shots, config, seed)), poses, shots, config, seed)
     if state is not None and load_fitting(state, key, fitting):
         say(f"going on from {state.name}: step {fitting.step} of {config.steps}")
     keep = None if state is None else (lambda: save_fitting(state, key, fitting))
@@ -85,6 +85,7 @@ def add_splats(
     gaussians = fitting.cloud.detached()
     if keep:
         keep()
+    poses.spread()
     if config.refine_pose and not fitting.stopped:
         held = _evenly((tracked & ~seen).nonzero()[:, 0], config.frames)
         later = list(load_shots(avatar, capture, held, config.size))
@@ -152,7 +153,7 @@ def _weighted(shots: list[Shot]) -> list[Shot]:
     return out
 
 
-def _start(avatar: Avatar, rig, poses: Poses, shots: list[Shot], config: SplatConfig, seed: int) -> Gaussians:
+def _start(avatar: Avatar, poses: Poses, shots: list[Shot], config: SplatConfig, seed: int) -> Gaussians:
     """Splats on the mesh and beyond it, with a basis that changes nothing yet."""
     assert avatar.motion is not None and isinstance(avatar.appearance, TextureSet)
     generator = torch.Generator().manual_seed(seed)
@@ -162,7 +163,7 @@ def _start(avatar: Avatar, rig, poses: Poses, shots: list[Shot], config: SplatCo
     frontal = (R - R.mean(0)).square().sum((1, 2)).argsort()
     whole = {s.frame: s for s in shots if not s.close}
     chosen = [int(rows[frontal[0]]), *(int(f) for f in _evenly(rows, HULL_SHOTS - 1))]
-    parts = [on_mesh(avatar.rig, rig, avatar.appearance, R[frontal[0]], count, config.degree, generator)]
+    parts = [on_mesh(avatar.rig, avatar.appearance, R[frontal[0]], count, config.degree, generator)]
     with torch.no_grad():
         looked_at = [whole[f] for f in dict.fromkeys(chosen) if f in whole]
         outside = beyond_mesh(avatar.rig, poses, looked_at, round(count * BEYOND), config.degree)
