@@ -10,7 +10,7 @@ LAYERS = [
     {"errors"},
     {"typing", "data"},
     {"types"},
-    {"storage", "geometry"},
+    {"storage", "geometry", "sound"},
     {"ops"},
     {"models", "nets", "render"},
     {"capture", "track", "appearance", "drive", "stabilize", "export", "evaluate", "view", "scale"},

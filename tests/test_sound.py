@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from avatar3d.capture import load_audio
 from avatar3d.errors import CaptureError
+from avatar3d.sound import load_audio
 
 
 def write_wav(path, samples: np.ndarray, rate: int):

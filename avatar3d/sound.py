@@ -1,4 +1,4 @@
-"""Sound from any file that FFmpeg reads."""
+"""Sound from any file that FFmpeg reads: for capture, and for what speech drives."""
 
 from pathlib import Path
 
