@@ -27,7 +27,7 @@ from avatar3d.appearance.shape import refine_shape
 from avatar3d.appearance.texture import COARSE, bake
 from avatar3d.errors import TrackingError
 from avatar3d.geometry.rotation import rotvec_to_matrix
-from avatar3d.models.convert import track_in_arkit
+from avatar3d.models.arkit import track_in_arkit
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.models.convert import arkit_shapes
+from avatar3d.models.arkit import arkit_shapes
 from avatar3d.models.lids import close_lids
 from avatar3d.models.linear import LinearModel
 from avatar3d.ops import pose_joints, skin
@@ -26,7 +26,7 @@ def build_rig(
         model: Any linear model.
         identity: Identity coefficients; fewer than the model has are padded.
         offsets: Free-form residual on the neutral vertices, metres.
-        shapes: ARKit displacements of the mean identity, metres; `models.convert.arkit_shapes` by default: the
+        shapes: ARKit displacements of the mean identity, metres; `models.arkit.arkit_shapes` by default: the
             model's own where it has them, else those of `head`, carried over.
 
     Raises:
