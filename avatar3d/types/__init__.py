@@ -5,6 +5,7 @@ from avatar3d.types.avatar import Avatar, Footage, TextureSet
 from avatar3d.types.camera import Camera
 from avatar3d.types.capture import Capture, Frame, View
 from avatar3d.types.gaussians import Gaussians
+from avatar3d.types.mesh import Mesh, MeshSequence
 from avatar3d.types.motion import Motion
 from avatar3d.types.rig import Rig
 from avatar3d.types.track import DroppedFrame, Track
@@ -19,6 +20,8 @@ __all__ = [
     "Footage",
     "Frame",
     "Gaussians",
+    "Mesh",
+    "MeshSequence",
     "Motion",
     "Rig",
     "TextureSet",
