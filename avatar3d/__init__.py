@@ -25,6 +25,7 @@ from avatar3d.pipeline import (
     reconstruct,
     render,
     track,
+    view,
 )
 from avatar3d.storage import load, save
 
@@ -44,4 +45,5 @@ __all__ = [
     "save",
     "track",
     "types",
+    "view",
 ]

@@ -15,6 +15,7 @@ from avatar3d.ops import native
 OPTIONAL = {
     "anny": ("body", "rebuild the head asset, whole bodies"),
     "smplx": ("smplx", "SMPL-X, SMPL-H; checks of FLAME"),
+    "viser": ("view", "the viewer, `avatar3d view`"),
 }
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "drive": "video, ARKit recording, motion file -> .motion",
     "render": "avatar (and motion) -> MP4 or PNG",
     "export": "avatar (and motion) -> GLB, HTML, OBJ, PLY, SPZ, Live Link CSV",
+    "view": "avatar in the browser: sliders, motion, any camera",
     "evaluate": "avatar against a clip: PSNR, SSIM, landmarks, expression, pose",
     "info": "what a file holds",
     "doctor": "what of avatar3d works on this machine, and what to do about the rest",

@@ -13,6 +13,7 @@ from avatar3d.pipeline.using import (
     render,
     resolve_motion,
 )
+from avatar3d.pipeline.viewing import view
 
 __all__ = [
     "QUALITY",
@@ -31,4 +32,5 @@ __all__ = [
     "resolve_motion",
     "score_pictures",
     "track",
+    "view",
 ]

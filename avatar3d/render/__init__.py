@@ -1,8 +1,8 @@
 """Pictures of avatars."""
 
+from avatar3d.render.camera import look_at
 from avatar3d.render.gaussians import PosedGaussians, head_rotation_of, pose_gaussians
 from avatar3d.render.mesh import RenderedMesh, render_mesh
-from avatar3d.render.preview import look_at, render_rig
 from avatar3d.render.shading import ambient_light, directional_light, shade, studio_light
 from avatar3d.render.splats import RenderedSplats, render_gaussians
 
@@ -17,7 +17,6 @@ __all__ = [
     "pose_gaussians",
     "render_gaussians",
     "render_mesh",
-    "render_rig",
     "shade",
     "studio_light",
 ]

@@ -14,13 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import browser
 import numpy as np
+from browser import Missing
 
 from avatar3d.models.glb_reader import GlbReader
 from avatar3d.types import ARKIT_NAMES
@@ -29,10 +29,6 @@ HERE = Path(__file__).resolve().parent
 ENGINES = Path(os.environ.get("AVATAR3D_ENGINES", HERE.parent.parent / "build" / "engines")).resolve()
 TOLERANCE = 1e-4
 """Metres."""
-
-
-class Missing(Exception):
-    """An engine that is not installed here; the text says how to get it."""
 
 
 def validate(glb: Path) -> dict:
@@ -105,56 +101,20 @@ def godot(glb: Path, timeout: float = 120) -> dict:
 
 def three(glb: Path, times: list[float], timeout: float = 240) -> dict:
     """What three.js loads and draws: see `three.html`. Pictures are under `still.png` and `frame0.png`, ..."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-    if browser is None or not (ENGINES / "node_modules" / "three").is_dir():
-        raise Missing("three.js or Chromium is not installed: tests/engines/install.sh (needs npm, chromium)")
-    received: dict[str, bytes] = {}
-    finished = threading.Event()
+    modules = ENGINES / "node_modules"
+    if not (modules / "three").is_dir():
+        raise Missing("three.js is not installed: tests/engines/install.sh (needs npm)")
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.split("?")[0]
-            files = {"/": HERE / "three.html", "/avatar.glb": glb}
-            file = files.get(path) or (ENGINES / path.lstrip("/")).resolve()
-            allowed = path in files or (ENGINES / "node_modules") in file.parents
-            if not allowed or not file.is_file():
-                self.send_error(404)
-                return
-            kinds = {".html": "text/html", ".js": "text/javascript", ".glb": "model/gltf-binary"}
-            self.send_response(200)
-            self.send_header("Content-Type", kinds.get(file.suffix, "application/octet-stream"))
-            self.end_headers()
-            self.wfile.write(file.read_bytes())
+    def served(path: str) -> bytes | None:
+        file = {"/": HERE / "three.html", "/avatar.glb": glb}.get(path)
+        if file is None:
+            file = (ENGINES / path.lstrip("/")).resolve()
+            if modules not in file.parents or not file.is_file():
+                return None
+        return file.read_bytes()
 
-        def do_POST(self) -> None:
-            name = self.path.rsplit("/", 1)[1]
-            received[name] = self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(204)
-            self.end_headers()
-            if name in ("done", "error"):
-                finished.set()
-
-        def log_message(self, *arguments) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    flags = ["--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader",
-             "--enable-unsafe-swiftshader", "--disable-gpu-sandbox", "--no-first-run", "--disable-extensions",
-             "--disable-background-networking", "--disable-dev-shm-usage"]  # fmt: skip
-    url = f"http://127.0.0.1:{server.server_port}/?times={json.dumps(times, separators=(',', ':'))}"
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        with subprocess.Popen(
-            [browser, *flags, f"--user-data-dir={profile}", url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            try:
-                in_time = finished.wait(timeout)
-            finally:
-                process.terminate()
-                server.shutdown()
-                server.server_close()
-    if "error" in received or not in_time:
-        raise RuntimeError(f"three.js: {received.get('error', b'no answer in time').decode()}")
+    query = f"times={json.dumps(times, separators=(',', ':'))}"
+    received, _ = browser.converse(served, query=query, timeout=timeout)
     found = json.loads(received.pop("done"))
     for name, content in received.items():
         found[name] = content if name.endswith(".png") else np.frombuffer(content, np.float32).reshape(-1, 3)

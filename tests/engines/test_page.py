@@ -3,11 +3,11 @@
 import io
 from dataclasses import replace
 
+import browser
 import numpy as np
 import page_browser
 import pytest
 import torch
-from engine_checks import Missing
 from page_browser import run_page
 from PIL import Image
 from rig_factory import make_avatar, make_gaussians, make_motion
@@ -24,10 +24,10 @@ SIZE = 256
 
 
 @pytest.fixture(scope="module", autouse=True)
-def browser():
+def installed():
     try:
-        page_browser.chromium()
-    except Missing as missing:
+        browser.chromium()
+    except browser.Missing as missing:
         pytest.skip(str(missing))
 
 
