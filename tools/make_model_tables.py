@@ -1,7 +1,8 @@
-"""Makes our index tables for FLAME's and ICT's meshes: mirror images, landmarks, regions, and where they lie on `head`.
+"""Makes our index tables for the meshes of FLAME, ICT and ARKit: mirror images, landmarks, regions, place on `head`.
 
     python tools/make_model_tables.py flame_zero_pose.obj --symmetric head_template.obj [--views 500]
     python tools/make_model_tables.py FaceXModel
+    python tools/make_model_tables.py ARKit_reference_blendshapes.zip
 
 Their vertex order is fixed, so tables made once serve every file of the model. They are learned from pictures of the
 model: first as it is, then painted with the regions and moved by the shapes that the first landmarks let us carry over
@@ -24,7 +25,7 @@ from avatar3d.models.correspondence import Correspondence, carried_model, carry_
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.obj import read_obj
 from avatar3d.models.symmetry import mirror_map
-from avatar3d.models.tables import save_tables
+from avatar3d.models.tables import save_tables, shape_gains
 
 
 def bare_model(path: Path, symmetric: Path) -> LinearModel:
@@ -62,7 +63,7 @@ def main() -> None:
 
     def dressed(learned: dict) -> tuple[LinearModel, Correspondence]:
         found = correspond(head, replace(model, landmarks=learned))
-        if model.name == "ict":
+        if model.name in ("ict", "arkit"):  # they have shapes of their own
             return replace(model, regions=carry_regions(head, found, model)), found
         return carried_model(head, found, model), found
 
@@ -72,7 +73,8 @@ def main() -> None:
     moving, found = dressed(learned)
     figures = judge(moving, learned["mediapipe478"], detect, max(60, args.views // 5), args.seed + 1)
     out = args.out or OUT / f"{model.name}_tables.safetensors"
-    save_tables(out, moving, learned["mediapipe478"], found, {"views": args.views, "figures": figures})
+    gains = shape_gains(head, model, found) if model.name in ("ict", "arkit") else None
+    save_tables(out, moving, learned["mediapipe478"], found, {"views": args.views, "figures": figures}, gains)
     print(json.dumps(figures, indent=1))
     print(out)
 

@@ -1,31 +1,54 @@
-"""Our own index tables for the meshes of FLAME and ICT: mirror images, landmarks, regions, correspondence to `head`.
+"""Our own index tables for the meshes of FLAME, ICT and ARKit: mirror images, landmarks, regions, place on `head`.
 
 Packaged, made by `tools/make_model_tables.py`. They hold indices and shares, nothing of those models themselves.
 """
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from avatar3d.data import packaged
 from avatar3d.errors import AssetError
-from avatar3d.models.correspondence import Correspondence, alignment
+from avatar3d.models.correspondence import Correspondence, alignment, carry_vectors
 from avatar3d.models.embedding import with_ibug
 from avatar3d.models.landmark_file import topology_key
 from avatar3d.models.linear import LandmarkEmbedding, LinearModel
 from avatar3d.storage import replacing
+from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES
 
-ASSETS = {name: f"models/assets/{name}_tables.safetensors" for name in ("flame", "ict")}
+ASSETS = {name: f"models/assets/{name}_tables.safetensors" for name in ("flame", "ict", "arkit")}
 FORMAT, VERSION = "avatar3d.model_tables", 2
+GAINS = (0.5, 2.0)
+"""Shapes that seem to go less or further than that mean something else."""
+
+
+def shape_gains(head: LinearModel, model: LinearModel, found: Correspondence) -> Float[Tensor, "52"]:
+    """How far a model's own ARKit shapes go along `head`'s carried over, over the skin; 1 where it has none."""
+    out = torch.ones(len(ARKIT_NAMES))
+    carried = carry_vectors(head, found, head.expression_basis)
+    for row, name in enumerate(head.expression_names):
+        if name in model.expression_names and name in ARKIT_INDEX:
+            own = model.expression_basis[model.expression_names.index(name)]
+            a, b = own[found.share > 0].flatten(), carried[row][found.share > 0].flatten()
+            out[ARKIT_INDEX[name]] = a @ b / (b @ b) if float(b.norm()) > 0 else 1
+    return out.clamp(*GAINS)
 
 
 def save_tables(
-    path: Path, model: LinearModel, landmarks: LandmarkEmbedding, found: Correspondence, about: dict
+    path: Path,
+    model: LinearModel,
+    landmarks: LandmarkEmbedding,
+    found: Correspondence,
+    about: dict,
+    gains: Float[Tensor, "52"] | None = None,
 ) -> None:
     """Writes the tables of a model that has mirror images and regions.
 
@@ -45,23 +68,66 @@ def save_tables(
         "head_weights": found.weights.half(),
         "head_distance": found.distance.half(),
     }
+    if gains is not None:
+        tensors["gains"] = gains
     with replacing(path) as temporary:
         save_file({k: t.contiguous() for k, t in tensors.items()}, temporary, {"avatar3d": json.dumps(meta)})
 
 
-def _read(model: LinearModel) -> tuple[dict, dict[str, torch.Tensor]] | None:
-    if model.name not in ASSETS:
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """What is packaged about one mesh."""
+
+    topology: str
+    """`landmark_file.topology_key` of its faces."""
+    mirror: Int[Tensor, "v"]
+    landmarks: LandmarkEmbedding
+    regions: dict[str, Bool[Tensor, "v"]]
+    head_faces: Int[Tensor, "v"]
+    """The `head` model's face on which every vertex lies."""
+    head_weights: Float[Tensor, "v 3"]
+    head_distance: Float[Tensor, "v"]
+    """How far off the bent head every vertex lay, metres; infinite where it has no counterpart."""
+    gains: Float[Tensor, "52"]
+    """How far the mesh's own ARKit shapes go, relative to `head`'s carried over; 1 where it has none."""
+
+
+@lru_cache(maxsize=4)
+def read_tables(name: str) -> Tables | None:
+    """The tables of "flame", "ict" or "arkit"; None for any other name.
+
+    Raises:
+        AssetError: the packaged file is missing or damaged.
+    """
+    if name not in ASSETS:
         return None
-    path = packaged(ASSETS[model.name])
+    path = packaged(ASSETS[name])
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {}).get("avatar3d", "{}"))
-            data = {name: file.get_tensor(name) for name in file.keys()}
+            data = {key: file.get_tensor(key) for key in file.keys()}
     except (OSError, SafetensorError, ValueError) as error:
         raise AssetError(f"{path} cannot be read ({error}). Reinstall avatar3d.") from error
     if (meta.get("format"), meta.get("version")) != (FORMAT, VERSION):
         raise AssetError(f"{path} has format {meta.get('format')!r} {meta.get('version')}. Reinstall avatar3d.")
-    return (meta, data) if meta["topology"] == topology_key(model) else None
+    masks = np.unpackbits(data["regions"].numpy(), axis=1, count=len(data["mirror"])).astype(bool)
+    return Tables(
+        topology=meta["topology"],
+        mirror=data["mirror"].long(),
+        landmarks=LandmarkEmbedding(
+            faces=data["landmark_faces"].long(), weights=data["landmark_weights"], residual=data["landmark_residual"]
+        ),
+        regions=dict(zip(meta["regions"], torch.from_numpy(masks), strict=True)),
+        head_faces=data["head_faces"].long(),
+        head_weights=data["head_weights"].float(),
+        head_distance=data["head_distance"].float(),
+        gains=data.get("gains", torch.ones(len(ARKIT_NAMES))),
+    )
+
+
+def _tables_of(model: LinearModel) -> Tables | None:
+    tables = read_tables(model.name)
+    return tables if tables is not None and tables.topology == topology_key(model) else None
 
 
 def with_tables(model: LinearModel) -> LinearModel:
@@ -70,31 +136,25 @@ def with_tables(model: LinearModel) -> LinearModel:
     Raises:
         AssetError: the packaged file is missing or damaged.
     """
-    read = _read(model)
-    if read is None:
+    tables = _tables_of(model)
+    if tables is None:
         return model
-    meta, data = read
-    masks = np.unpackbits(data["regions"].numpy(), axis=1, count=len(model.template)).astype(bool)
-    regions = dict(zip(meta["regions"], torch.from_numpy(masks), strict=True))
-    embedding = LandmarkEmbedding(
-        faces=data["landmark_faces"].long(), weights=data["landmark_weights"], residual=data["landmark_residual"]
-    )
-    return replace(model, mirror=data["mirror"].long(), regions=regions | model.regions, landmarks=with_ibug(embedding))
+    landmarks = with_ibug(tables.landmarks)
+    return replace(model, mirror=tables.mirror, regions=tables.regions | model.regions, landmarks=landmarks)
 
 
 def packaged_correspondence(head: LinearModel, model: LinearModel) -> Correspondence | None:
-    """Where each of FLAME's or ICT's vertices lies on `head`; None for another mesh.
+    """Where each of their vertices lies on `head`; None for another mesh.
 
     Raises:
         AssetError: the packaged file is missing or damaged.
     """
-    read = _read(model)
-    if read is None:
+    tables = _tables_of(model)
+    if tables is None:
         return None
-    _, data = read
     return Correspondence(
-        faces=data["head_faces"].long(),
-        weights=data["head_weights"].float(),
-        distance=data["head_distance"].float(),
+        faces=tables.head_faces,
+        weights=tables.head_weights,
+        distance=tables.head_distance,
         T_model_head=alignment(head, model),
     )
