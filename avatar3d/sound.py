@@ -60,3 +60,26 @@ def load_audio(path: str | Path, rate: int = 16000, start: float | int | None = 
         early = round((begins - start) * rate)
         sound = np.pad(sound, (early, 0)) if early > 0 else sound[-early:]
     return torch.from_numpy(sound)
+
+
+@typed
+def resample_audio(samples: Float[Tensor, "n"], rate: int, to: int) -> Float[Tensor, "m"]:
+    """Sound at another rate, within one sample as long as before.
+
+    Raises:
+        ValueError: a rate that is not positive.
+    """
+    if rate < 1 or to < 1:
+        raise ValueError(f"resample_audio: from {rate} to {to}; expected samples per second above 0.")
+    if rate == to or not len(samples):
+        return samples
+    resampler = AudioResampler(format="fltp", layout="mono", rate=to)
+    sound = samples.detach().cpu().float().numpy()
+    chunks: list[np.ndarray] = []
+    for start in range(0, len(sound), rate):
+        part = np.ascontiguousarray(sound[None, start : start + rate])
+        frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = rate, start
+        chunks += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+    chunks += [out.to_ndarray()[0] for out in resampler.resample(None)]
+    return torch.from_numpy(np.concatenate(chunks)) if chunks else samples.new_zeros(0)

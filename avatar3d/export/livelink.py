@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 
 from avatar3d.errors import ExportError
 from avatar3d.geometry.rotation import rotvec_to_matrix
@@ -33,7 +34,8 @@ def write_livelink_csv(motion: Motion, path: str | Path) -> None:
         ExportError: the file read back differs.
         FileError: it cannot be written.
     """
-    values = _channels(motion)
+    values = livelink_channels(motion)
+    values = torch.cat([values[:, [ARKIT_INDEX[name] for name in SHAPE_NAMES]], values[:, len(SHAPE_NAMES) :]], 1)
     with replacing(Path(path)) as temporary:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -50,10 +52,11 @@ def timecode(seconds: float) -> str:
     return f"{whole // 3600 % 24:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}:{frame // 1000:02d}.{frame % 1000:03d}"
 
 
-def _channels(motion: Motion) -> torch.Tensor:
-    """The app's 61 channels [t, 61]."""
+@typed
+def livelink_channels(motion: Motion) -> Float[torch.Tensor, "t 61"]:
+    """61 channels: the 52 shapes in Apple's order, then yaw, pitch and roll of head, left and right eye."""
     shapes = motion.expression.double()
-    columns = [shapes[:, [ARKIT_INDEX[name] for name in SHAPE_NAMES]], head_angles(head_rotation(motion))]
+    columns = [shapes, head_angles(head_rotation(motion))]
     for side, inwards in (("Left", 1.0), ("Right", -1.0)):
         part = {name: shapes[:, ARKIT_INDEX[f"eyeLook{name}{side}"]] for name in ("In", "Out", "Up", "Down")}
         yaw, pitch = inwards * GAZE_YAW * (part["In"] - part["Out"]), GAZE_PITCH * (part["Down"] - part["Up"])

@@ -1,12 +1,16 @@
-"""Sound as a small file that every browser plays."""
+"""Sound as a small file that every browser plays, and as WAV."""
 
 import io
+import wave
+from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d.storage import replacing
 from avatar3d.typing import typed
 
 SOUND_RATE = 44100
@@ -38,3 +42,18 @@ def encode_sound(samples: Float[Tensor, "n"], duration: float) -> bytes:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return out.getvalue()
+
+
+@typed
+def write_wav(path: str | Path, samples: Float[Tensor, "n"], rate: int) -> None:
+    """Writes mono sound as 16-bit WAV, full scale at -1 and 1.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    pcm = (samples.detach().cpu().float().clamp(-1, 1) * 32767).round().to(torch.int16).numpy()
+    with replacing(Path(path)) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(pcm.astype("<i2").tobytes())
