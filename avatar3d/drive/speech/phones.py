@@ -132,7 +132,6 @@ ARPABET: dict[str, str] = {
 }  # fmt: skip
 """The Carnegie Mellon phone set, which flite and pocketsphinx print, in IPA."""
 
-_SILENT = frozenset("_ |#‖.")
 _LENGTH = {"ː": 2.0, "ˑ": 1.5, "̆": 0.5, "̯": 0.6}
 _STRESS = re.compile(r"[ˈˌ'ˈˌ0-9˥˦˧˨˩]")
 
@@ -145,11 +144,11 @@ def articulations(symbol: str) -> tuple[Articulation, ...]:
         symbol: IPA, with or without diacritics, length, stress and tone marks; several letters are parts of one phone.
     """
     text = _STRESS.sub("", unicodedata.normalize("NFC", symbol))
-    if not text.strip("".join(_SILENT)):
-        return (Articulation(place="silence"),)
     text = _ASCII.get(text, text)
     for odd, plain in _LOOKALIKES.items():
         text = text.replace(odd, plain)
+    if not any(unicodedata.category(char)[0] == "L" for char in text):
+        return (Articulation(place="silence"),)
     parts: list[Articulation] = []
     for char in text:
         parts += _letter(char)

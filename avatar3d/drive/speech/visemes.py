@@ -46,7 +46,7 @@ class Viseme:
 _WEIGHT = 0.25
 
 _CONSONANTS: dict[str, Viseme] = {
-    "silence": Viseme({}, dict.fromkeys(GROUPS, 0.5)),
+    "silence": Viseme({}, dict.fromkeys(GROUPS, 0.3)),
     "bilabial": Viseme(
         {"jawOpen": 0.05, "mouthPress": 0.2, "mouthRollLower": 0.12, "mouthRollUpper": 0.08, "cheekPuff": 0.02},
         {"jaw": 0.8, "lips": 2.0, "upper": 1.0, "lower": 1.0, "round": 0.08, "spread": 0.1},
@@ -55,50 +55,50 @@ _CONSONANTS: dict[str, Viseme] = {
         {"jawOpen": 0.06, "mouthPress": 0.1}, {"jaw": 0.7, "lips": 1.0, "upper": 0.8, "lower": 0.8, "round": 0.15}
     ),
     "labiodental": Viseme(
-        {"jawOpen": 0.05, "mouthRollLower": 0.55, "mouthUpperUp": 0.22, "mouthShrugUpper": 0.1},
-        {"jaw": 0.8, "lips": 2.0, "upper": 1.5, "lower": 1.0, "round": 0.15, "spread": 0.15},
+        {"jawOpen": 0.04, "mouthRollLower": 0.5, "mouthUpperUp": 0.15, "mouthShrugUpper": 0.08},
+        {"jaw": 0.9, "lips": 2.0, "upper": 1.5, "lower": 1.2, "round": 0.15, "spread": 0.15},
     ),
     "dental": Viseme(
-        {"jawOpen": 0.09, "tongueOut": 0.22, "mouthUpperUp": 0.1, "mouthLowerDown": 0.2},
-        {"jaw": 0.5, "tongue": 2.0, "round": 0.12, "spread": 0.15, "lower": 0.6},
+        {"jawOpen": 0.07, "tongueOut": 0.22, "mouthUpperUp": 0.08, "mouthLowerDown": 0.18},
+        {"jaw": 0.6, "tongue": 2.0, "round": 0.12, "spread": 0.15, "lower": 0.6},
     ),
     "alveolar": Viseme(
-        {"jawOpen": 0.08, "mouthUpperUp": 0.08, "mouthLowerDown": 0.22, "mouthStretch": 0.06},
-        {"jaw": 0.45, "round": 0.05, "spread": 0.1, "lower": 0.4},
+        {"jawOpen": 0.1, "mouthUpperUp": 0.1, "mouthLowerDown": 0.26, "mouthStretch": 0.06},
+        {"jaw": 0.35, "round": 0.05, "spread": 0.1, "lower": 0.4},
     ),
     "sibilant": Viseme(
-        {"jawOpen": 0.03, "mouthUpperUp": 0.12, "mouthLowerDown": 0.35, "mouthStretch": 0.15, "jawForward": 0.03},
-        {"jaw": 1.0, "round": 0.08, "spread": 0.25, "lower": 0.8, "upper": 0.4},
+        {"jawOpen": 0.06, "mouthUpperUp": 0.15, "mouthLowerDown": 0.42, "mouthStretch": 0.15, "jawForward": 0.03},
+        {"jaw": 0.8, "round": 0.08, "spread": 0.25, "lower": 0.8, "upper": 0.4},
     ),
     "lateral": Viseme(
-        {"jawOpen": 0.12, "mouthUpperUp": 0.06, "mouthLowerDown": 0.2},
+        {"jawOpen": 0.11, "mouthUpperUp": 0.06, "mouthLowerDown": 0.2},
         {"jaw": 0.35, "round": 0.05, "spread": 0.1, "lower": 0.3},
     ),
     "rhotic": Viseme(
-        {"jawOpen": 0.09, "mouthPucker": 0.25, "mouthFunnel": 0.22, "mouthLowerDown": 0.1},
+        {"jawOpen": 0.09, "mouthPucker": 0.25, "mouthFunnel": 0.16, "mouthLowerDown": 0.1},
         {"jaw": 0.4, "round": 0.45, "spread": 0.3},
     ),
     "postalveolar": Viseme(
-        {"jawOpen": 0.05, "mouthFunnel": 0.38, "mouthPucker": 0.28, "mouthShrugUpper": 0.08, "mouthLowerDown": 0.15},
-        {"jaw": 0.9, "round": 0.9, "spread": 0.5, "lower": 0.4},
+        {"jawOpen": 0.05, "mouthFunnel": 0.38, "mouthPucker": 0.28, "mouthShrugUpper": 0.08, "mouthLowerDown": 0.2},
+        {"jaw": 0.8, "round": 0.9, "spread": 0.5, "lower": 0.4},
     ),
     "palatal": Viseme(
-        {"jawOpen": 0.07, "mouthStretch": 0.14, "mouthSmile": 0.06, "mouthLowerDown": 0.22, "mouthUpperUp": 0.08},
+        {"jawOpen": 0.09, "mouthStretch": 0.14, "mouthSmile": 0.06, "mouthLowerDown": 0.26, "mouthUpperUp": 0.1},
         {"jaw": 0.4, "round": 0.12, "spread": 0.3, "lower": 0.3},
     ),
     "velar": Viseme(
-        {"jawOpen": 0.1, "mouthLowerDown": 0.15, "mouthUpperUp": 0.04}, {"jaw": 0.25, "round": 0.04, "spread": 0.06}
+        {"jawOpen": 0.13, "mouthLowerDown": 0.18, "mouthUpperUp": 0.06}, {"jaw": 0.25, "round": 0.04, "spread": 0.06}
     ),
     "uvular": Viseme(
-        {"jawOpen": 0.12, "mouthLowerDown": 0.12, "mouthUpperUp": 0.04}, {"jaw": 0.2, "round": 0.04, "spread": 0.06}
+        {"jawOpen": 0.13, "mouthLowerDown": 0.16, "mouthUpperUp": 0.05}, {"jaw": 0.2, "round": 0.04, "spread": 0.06}
     ),
     "glottal": Viseme(
-        {"jawOpen": 0.12, "mouthLowerDown": 0.1},
-        {"jaw": 0.08, "round": 0.02, "spread": 0.03, "upper": 0.05, "lower": 0.05, "lips": 0.1},
+        {"jawOpen": 0.14, "mouthLowerDown": 0.15},
+        {"jaw": 0.06, "round": 0.02, "spread": 0.03, "upper": 0.05, "lower": 0.05, "lips": 0.1},
     ),
     "labiovelar": Viseme(
-        {"jawOpen": 0.04, "mouthPucker": 0.68, "mouthFunnel": 0.16},
-        {"jaw": 0.7, "round": 1.6, "spread": 1.0, "lower": 0.5, "upper": 0.5},
+        {"jawOpen": 0.02, "mouthPucker": 0.7, "mouthFunnel": 0.1},
+        {"jaw": 2.0, "round": 1.8, "spread": 1.0, "lower": 2.0, "upper": 2.0},
     ),
 }
 
@@ -123,7 +123,7 @@ def _vowel(a: Articulation) -> Viseme:
     r = a.rounding
     return Viseme(
         {
-            "jawOpen": 0.07 + (0.24 - 0.06 * r) * openness**0.9,
+            "jawOpen": 0.08 + (0.3 - 0.16 * r) * openness * (0.75 + 0.35 * a.front),
             "mouthPucker": r * (0.2 + 0.5 * a.height),
             "mouthFunnel": r * (0.42 - 0.26 * a.height),
             "mouthStretch": 0.22 * spread,
