@@ -17,7 +17,7 @@ from avatar3d.models.linear import LinearModel
 from avatar3d.nets.crop import Square
 from avatar3d.nets.face_detector import Detection, FaceDetector
 from avatar3d.nets.face_landmarks import LandmarkNet, window_of_detection, window_of_points
-from avatar3d.track.scan_pictures import FIELD_OF_VIEW, RADIUS, Drawable, ScanPicture, camera_axes, draw, make_drawable
+from avatar3d.track.scan_pictures import RADIUS, Drawable, ScanPicture, camera_axes, draw, make_drawable
 from avatar3d.types.landmarks import LEFT_EYE_OUTER, RIGHT_EYE_OUTER
 from avatar3d.types.mesh import Mesh
 from avatar3d.typing import typed
@@ -63,7 +63,9 @@ class _Finding:
 
 
 @typed
-def find_landmarks(mesh: Mesh, model: LinearModel, *, progress: Callable[[str, int, int], None] | None = None) -> ScanLandmarks:
+def find_landmarks(
+    mesh: Mesh, model: LinearModel, *, progress: Callable[[str, int, int], None] | None = None
+) -> ScanLandmarks:
     """Finds 478 landmarks on a scan, however it is turned, scaled or sampled.
 
     Args:

@@ -1,0 +1,237 @@
+"""Model-to-scan registration: a scan's identity, expression and free-form shape on a model's topology."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.errors import TrackingError
+from avatar3d.geometry.surface import points_on_faces
+from avatar3d.geometry.transform import apply, procrustes
+from avatar3d.models.linear import LandmarkEmbedding, LinearModel
+from avatar3d.models.registration_coefficients import Coefficients, LandmarkTargets, fit_coefficients, posed
+from avatar3d.models.registration_freeform import Marks, fit_displacement, flipped_faces, unfolded
+from avatar3d.models.registration_inside import settle_inside
+from avatar3d.models.registration_parts import Parts, model_parts
+from avatar3d.models.scan_samples import ScanSamples, sample_scan
+from avatar3d.types.mesh import Mesh
+from avatar3d.typing import typed
+
+UNITS = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
+"""Metres."""
+SURE_SIZE = 0.14
+"""Logarithm of a head's size against the mean up to which a scan is in the unit that comes nearest; beyond that its
+scale is arbitrary, and it is made as large as a usual head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units:
+    """In which a scan is."""
+
+    name: str
+    """A key of `UNITS`, or "unknown"."""
+    metres: float
+    """Of one unit of the scan."""
+    size: float
+    """The head's size in that unit, relative to the mean head."""
+
+
+@typed
+def find_units(metres_per_unit: float) -> Units:
+    """The unit of a scan whose head would be of mean size if one unit were so many metres."""
+    import math
+
+    near = sorted((abs(math.log(metres_per_unit / m)), name) for name, m in UNITS.items() if name not in ("dm", "ft"))
+    off, name = near[0]
+    if off > SURE_SIZE:
+        off, name = min((abs(math.log(metres_per_unit / m)), n) for n, m in UNITS.items())
+    if off > SURE_SIZE:
+        return Units(name="unknown", metres=metres_per_unit, size=1.0)
+    return Units(name=name, metres=UNITS[name], size=UNITS[name] / metres_per_unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """A model brought onto a scan."""
+
+    identity: Float[Tensor, "k"]
+    expression: Float[Tensor, "e"]
+    """The model's own; zero for a face at rest."""
+    offsets: Float[Tensor, "v 3"]
+    """Of the neutral vertices, metres."""
+    joint_offsets: Float[Tensor, "j 3"]
+    """Of the joints at rest, metres: eyes go with their lids."""
+    vertices: Float[Tensor, "v 3"]
+    """Posed like the scan, in model space."""
+    coefficients_only: Float[Tensor, "v 3"]
+    """The same before the free-form half."""
+    T_model_scan: Float[Tensor, "4 4"]
+    """float64; scan units and axes to model space."""
+    units: Units
+    flipped: int
+    """Faces that the free-form half turned over."""
+    landmarks: int
+    """That took part."""
+    samples: ScanSamples = field(repr=False)
+    """The scan in model space."""
+
+
+@typed
+def register(
+    model: LinearModel,
+    scan: Mesh,
+    landmarks: Float[Tensor, "n 3"],
+    sigma: Float[Tensor, "n"],
+    embedding: LandmarkEmbedding,
+    *,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Registration:
+    """Fits a model to a scan: coefficients first, then a free-form displacement.
+
+    Args:
+        model: A model with landmarks.
+        scan: Mesh or cloud, in any units and axes.
+        landmarks: On the scan, in its units and axes; NaN where unknown.
+        sigma: Their errors as shares of the inter-ocular distance; infinite where unknown.
+        embedding: Where the model has these landmarks.
+        seed: Of the scan's sampling.
+        progress: Called with stage, done, total.
+
+    Raises:
+        TrackingError: the landmarks do not lie as a face's do, or no surface is where they are.
+    """
+    parts = model_parts(model)
+    T, ear = _initial(model, landmarks.double(), sigma, embedding)
+    per_unit = float(torch.linalg.det(T[:3, :3]) ** (1 / 3))
+    units = find_units(per_unit)
+    T = torch.cat([T[:3, :3] * (units.metres / per_unit), T[:3, 3:]], 1)
+    middle = landmarks[torch.isfinite(landmarks).all(1)].double().mean(0)
+    # a head of another size lies about the same middle
+    before = _initial(model, landmarks.double(), sigma, embedding)[0]
+    T[:, 3] = (before[:3, :3] @ middle + before[:3, 3]) - T[:, :3] @ middle
+    T = torch.cat([T, torch.tensor([[0, 0, 0, 1.0]]).double()])
+
+    centre = model.template[parts.weight > 0.05].mean(0)
+    samples = sample_scan(scan, T, centre, reach=0.24, seed=seed)
+    if len(samples.points) < 200:
+        raise TrackingError(
+            f"{scan.name or 'The scan'} has {len(samples.points)} points of surface about its face; a scan of a head "
+            "was expected."
+        )
+    # sampled in metres about the head already: from here on in model space
+    marks = LandmarkTargets(
+        points=apply(T, landmarks.double()).float(), sigma=sigma * 0.09, embedding=embedding
+    )  # fmt: skip
+    start = Coefficients(
+        identity=torch.zeros(len(model.identity_basis)), expression=torch.zeros(len(model.expression_basis)),
+        jaw=torch.zeros(3), T_model_scan=T,
+    )  # fmt: skip
+    unknown = units.name == "unknown"
+    still = fit_coefficients(model, parts, samples, marks, start, with_expression=False, with_scale=unknown, steps=9)
+    if progress:
+        progress("registration", 1, 4)
+    c = _with_expression(model, parts, samples, marks, start, still, unknown)
+    if progress:
+        progress("registration", 2, 4)
+    change = (c.T_model_scan @ torch.linalg.inv(T)).float()
+    samples = samples.moved(change)
+    if samples.signless:
+        samples = _oriented(model, parts, samples, posed(model, c))
+    points = apply(change, marks.points)
+    v = posed(model, c)
+    moved = fit_displacement(model, parts, samples, v, _marks(model, v, points, marks.sigma, embedding))
+    if progress:
+        progress("registration", 3, 4)
+    moved, joints = settle_inside(model, parts, v, moved, samples)
+    moved, _ = unfolded(v, moved, parts, model.faces.long())
+    skin = model.faces.long()[parts.shell[model.faces.long()].all(1)]
+    if progress:
+        progress("registration", 4, 4)
+    return Registration(
+        identity=c.identity, expression=c.expression, offsets=_at_rest(model, c, moved), joint_offsets=joints,
+        vertices=v + moved, coefficients_only=v, T_model_scan=c.T_model_scan, units=units,
+        flipped=int(flipped_faces(v, v + moved, skin).sum()), landmarks=int(torch.isfinite(sigma).sum()), samples=samples,
+    )  # fmt: skip
+
+
+def _initial(
+    model: LinearModel, landmarks: Tensor, sigma: Tensor, embedding: LandmarkEmbedding
+) -> tuple[Tensor, float]:
+    """The similarity T_model_scan by landmarks, robustly, and how well it fits as a share of the eyes' distance."""
+    known = torch.isfinite(landmarks).all(1) & torch.isfinite(sigma) & torch.isfinite(embedding.residual)
+    if known.sum() < 6:
+        raise TrackingError(f"{int(known.sum())} landmarks are known on the scan; at least 6 are needed.")
+    source = landmarks[known]
+    target = points_on_faces(model.template, model.faces, embedding.faces, embedding.weights)[known].double()
+    w = 1 / (embedding.residual[known].double().square() + sigma[known].double().square() + 0.02**2)
+    usual = torch.ones_like(w)
+    T = procrustes(source, target, w, with_scale=True)
+    off = torch.zeros_like(w)
+    for _ in range(10):
+        T = procrustes(source, target, w * usual, with_scale=True)
+        off = (apply(T, source) - target).norm(dim=1)
+        usual = 1 / (1 + (off / off.median().clamp_min(1e-6) / 2).square())
+    return T, float(off.median() / 0.09)
+
+
+def _with_expression(
+    model: LinearModel, parts: Parts, samples: ScanSamples, marks: LandmarkTargets, start: Coefficients,
+    still: Coefficients, with_scale: bool,
+) -> Coefficients:  # fmt: skip
+    """The fit with an expression if the scan shows one; a face nearly at rest is the person's own."""
+    back = (still.T_model_scan @ torch.linalg.inv(start.T_model_scan)).float()
+    moved = samples.moved(back)
+    here = replace(marks, points=apply(back, marks.points))
+    found = fit_coefficients(model, parts, moved, here, still, with_expression=True, with_scale=with_scale, steps=10)
+    shown = posed(model, found) - posed(model, replace(found, expression=0 * found.expression, jaw=0 * found.jaw))
+    if float(shown[parts.face].norm(dim=1).max()) > LEAST_EXPRESSION:
+        return found
+    return fit_coefficients(model, parts, moved, here, still, with_expression=False, with_scale=with_scale, steps=8)
+
+
+LEAST_EXPRESSION = 0.0035
+"""Largest displacement of the face that an expression must make, metres; smaller ones are the person's shape."""
+
+
+def _oriented(model: LinearModel, parts: Parts, samples: ScanSamples, v: Tensor) -> ScanSamples:
+    """Normals outwards, by those of the nearest faces."""
+    from avatar3d.geometry.surface import face_normals
+    from avatar3d.ops import nearest_on_mesh
+
+    found = nearest_on_mesh(samples.points, v, parts.faces)
+    return samples.outwards(face_normals(v, parts.faces)[found.face.long()])
+
+
+GUIDED = 0.05
+"""Residual of a landmark's embedding up to which it guides the free-form half."""
+GUIDE_STRENGTH = 0.15
+
+
+def _marks(model: LinearModel, v: Tensor, points: Tensor, sigma: Tensor, embedding: LandmarkEmbedding) -> Marks:
+    """Landmarks that are sure on both sides."""
+    here = points_on_faces(v, model.faces, embedding.faces, embedding.weights)
+    off = (points - here).norm(dim=1)
+    error = embedding.residual.clamp_min(0.01)
+    use = (error < GUIDED) & (sigma < 0.004) & (off < 0.006)
+    use[468:] = False
+    index = use.nonzero()[:, 0]
+    strength = GUIDE_STRENGTH * (0.015 / error[index]).clamp_max(1).square() * (0.002 / sigma[index].clamp_min(0.002))
+    return Marks(
+        faces=embedding.faces[index], weights=embedding.weights[index], points=points[index], strength=strength
+    )  # fmt: skip
+
+
+def _at_rest(model: LinearModel, c: Coefficients, moved: Tensor) -> Tensor:
+    """A displacement of posed vertices as one of the neutral ones."""
+    if "jaw" not in model.joint_names or not bool(c.jaw.any()):
+        return moved
+    from avatar3d.ops import pose_joints
+
+    rotations = torch.zeros(1, len(model.joint_names), 3)
+    rotations[0, model.joint_index("jaw")] = c.jaw
+    maps = pose_joints(model.joint_parents, model.joints(c.identity[None], c.expression[None]), rotations).T_posed_rest
+    M = torch.einsum("vj,jab->vab", model.skinning_weights, maps[0, :, :3, :3])
+    return torch.linalg.solve(M, moved[:, :, None])[:, :, 0]

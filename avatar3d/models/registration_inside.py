@@ -1,0 +1,118 @@
+"""What a scan does not show of a head and must still fit it: eyeballs behind their lids, teeth and tongue behind lips."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.geometry.surface import edges
+from avatar3d.models.linear import LinearModel
+from avatar3d.models.registration_parts import Parts
+from avatar3d.models.scan_samples import ScanSamples
+from avatar3d.typing import typed
+
+CLEARANCE = 0.0003
+"""Of lids above the eyeball, metres."""
+INNER_LIPS, LIPS = ("lips_inner",), ("lips_outer", "lips_inner")
+
+
+def _region(model: LinearModel, *prefixes: str) -> Tensor:
+    out = torch.zeros(len(model.template), dtype=torch.bool)
+    for name, mask in model.regions.items():
+        if name.startswith(prefixes):
+            out |= mask
+    return out
+
+
+@typed
+def settle_inside(
+    model: LinearModel, parts: Parts, start: Float[Tensor, "v 3"], moved: Float[Tensor, "v 3"], samples: ScanSamples
+) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "j 3"]]:
+    """Displacements of eyeballs, teeth, tongue and whatever else hangs loose, as wholes; lids stay on the eyeballs.
+
+    Args:
+        model: The model.
+        parts: Its parts.
+        start: Vertices as the coefficients have them, metres.
+        moved: The skin's free-form displacement.
+        samples: The scan in model space.
+
+    Returns:
+        The displacement of all vertices, and of the joints.
+    """
+    out = moved.clone()
+    joints = torch.zeros(len(model.joint_names), 3)
+    balls = torch.zeros(len(start), dtype=torch.bool)
+    for side, ball in parts.eyeballs.items():
+        shift, out = _eye(model, parts, start, out, ball, side)
+        balls |= ball
+        if f"eye_{side}" in model.joint_names:
+            joints[model.joint_index(f"eye_{side}")] = shift
+    lips = _region(model, *LIPS) & parts.shell
+    mouth = out[lips].mean(0) if lips.any() else torch.zeros(3)
+    in_mouth = _region(model, "teeth", "gums", "tongue")
+    loose = ~parts.shell & ~balls
+    out[loose & in_mouth] = mouth
+    skin = (parts.shell & ~parts.interior).nonzero()[:, 0]
+    for number in parts.component[loose & ~in_mouth].unique().tolist():
+        mine = (parts.component == number).nonzero()[:, 0]
+        far = torch.cdist(start[mine], start[skin])
+        near = far.amin(0).topk(min(12, len(skin)), largest=False).indices
+        out[mine] = out[skin[near]].mean(0)
+    return _lined(model, parts, out, mouth), joints
+
+
+def _eye(
+    model: LinearModel, parts: Parts, start: Tensor, moved: Tensor, ball: Tensor, side: str
+) -> tuple[Tensor, Tensor]:
+    """The eyeball's shift, and the displacement with lids that clear it."""
+    lids = _region(model, "eyelid", "lid_margin") & parts.shell
+    points = start[ball]
+    centre = 0.5 * (points.amax(0) + points.amin(0))
+    radius = float((points - centre).norm(dim=1).median())
+    lids &= (start - centre).norm(dim=1) < 2.2 * radius
+    if not lids.any():
+        lids = (parts.shell & ~parts.interior) & ((start - centre).norm(dim=1) < 1.35 * radius)
+    out = moved.clone()
+    if not lids.any():
+        return torch.zeros(3), out
+    # the lids' edges lie on the eyeball; what lies farther off says less
+    gap = (start - centre).norm(dim=1) - radius
+    w = torch.where(lids, torch.exp(-(gap.clamp_min(0) / 0.003)), 0.0)[:, None]
+    shift = (moved * w).sum(0) / w.sum().clamp_min(1e-9)
+    out[ball] = shift
+    # outer side only: the inner rims rest in the eyeball by design
+    for _ in range(3):
+        d = start + out - centre - shift
+        reach = d.norm(dim=1)
+        outside = lids & (gap > 0.5 * CLEARANCE)
+        short = torch.where(outside, (radius + torch.minimum(gap, torch.tensor(CLEARANCE)) - reach).clamp_min(0), 0.0)
+        out = out + short[:, None] * d / reach.clamp_min(1e-9)[:, None]
+    inner = lids & (gap <= 0.5 * CLEARANCE)
+    out[inner] = torch.lerp(out[inner], shift.expand(int(inner.sum()), 3), 0.5)
+    return shift, out
+
+
+def _lined(model: LinearModel, parts: Parts, moved: Tensor, mouth: Tensor) -> Tensor:
+    """Sockets and the mouth's lining between the skin, the eyeballs and the teeth: harmonic, drawn to what they hold."""
+    lining = parts.interior & parts.shell & ~_region(model, "lips_inner", "lid_margin")
+    if not lining.any():
+        return moved
+    target = moved.clone()
+    hold = torch.zeros(len(moved))
+    for side in parts.eyeballs:
+        socket = model.regions.get(f"eye_socket_{side}")
+        if socket is not None:
+            target[socket & lining] = moved[parts.eyeballs[side]].mean(0)
+            hold[socket & lining] = 0.15
+    cavity = _region(model, "mouth") & lining
+    target[cavity] = mouth
+    hold[cavity] = 0.05
+    e = edges(model.faces.long())
+    both = torch.cat([e, e.flip(1)])
+    times = torch.zeros(len(moved)).index_add_(0, both[:, 0], torch.ones(len(both))).clamp_min(1)
+    out = moved.clone()
+    for _ in range(150):
+        mean = torch.zeros_like(out).index_add_(0, both[:, 0], out[both[:, 1]]) / times[:, None]
+        mixed = (1 - hold[:, None]) * mean + hold[:, None] * target
+        out = torch.where(lining[:, None], mixed, out)
+    return out
