@@ -148,8 +148,10 @@ def _contacts(phones: Sequence[Phone], count: int, place: str) -> Tensor:
     """1 while a place of articulation is in contact, with soft edges; at least one row inside each phone is 1."""
     closed = np.zeros(count)
     times = (np.arange(count) + 0.5) / RATE
+    middles = []
     held, kept = 0.0, -np.inf  # until when a contact may be held for the next one
-    for part, start, stop in _pieces(phones, count / RATE):
+    pieces = _pieces(phones, count / RATE)
+    for part, start, stop in pieces:
         if part.place == "silence" and stop - start < _HELD and kept == start:
             kept = stop
         if part.place != place or stop <= start:
@@ -157,6 +159,7 @@ def _contacts(phones: Sequence[Phone], count: int, place: str) -> Tensor:
         length = stop - start
         release = length if part.nasal or place == "labiodental" else _RELEASE * length
         first, last = start, start + release
+        middles.append(int(np.argmin(np.abs(times - 0.5 * (first + last)))))
         if kept == start:  # only a short pause since the last contact: the lips stay where they are
             first = held
         held, kept = first, stop
@@ -165,4 +168,9 @@ def _contacts(phones: Sequence[Phone], count: int, place: str) -> Tensor:
         outside = np.maximum(np.maximum(first - times, times - last), 0)
         ramp = 0.5 + 0.5 * np.cos(np.pi * np.clip(outside / _LIPS, 0, 1))
         closed = np.maximum(closed, ramp)
+    for part, start, stop in pieces:
+        if part.place == "vowel":  # whose middle is open, however short it is
+            away = np.abs(times - 0.5 * (start + stop)) - 0.5 / RATE
+            closed = np.minimum(closed, np.clip(away / max(0.5 * (stop - start), 0.5 / RATE), 0, 1))
+    closed[middles] = 1
     return torch.from_numpy(closed).float()

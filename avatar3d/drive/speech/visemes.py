@@ -55,11 +55,11 @@ _CONSONANTS: dict[str, Viseme] = {
         {"jawOpen": 0.06, "mouthPress": 0.1}, {"jaw": 0.7, "lips": 1.0, "upper": 0.8, "lower": 0.8, "round": 0.15}
     ),
     "labiodental": Viseme(
-        {"jawOpen": 0.04, "mouthRollLower": 0.5, "mouthUpperUp": 0.15, "mouthShrugUpper": 0.08},
+        {"jawOpen": 0.04, "mouthRollLower": 0.5, "mouthUpperUp": 0.25, "mouthShrugUpper": 0.08},
         {"jaw": 0.9, "lips": 2.0, "upper": 1.5, "lower": 1.2, "round": 0.15, "spread": 0.15},
     ),
     "dental": Viseme(
-        {"jawOpen": 0.07, "tongueOut": 0.22, "mouthUpperUp": 0.08, "mouthLowerDown": 0.18},
+        {"jawOpen": 0.07, "tongueOut": 0.4, "mouthUpperUp": 0.08, "mouthLowerDown": 0.18},
         {"jaw": 0.6, "tongue": 2.0, "round": 0.12, "spread": 0.15, "lower": 0.6},
     ),
     "alveolar": Viseme(
@@ -97,7 +97,7 @@ _CONSONANTS: dict[str, Viseme] = {
         {"jaw": 0.06, "round": 0.02, "spread": 0.03, "upper": 0.05, "lower": 0.05, "lips": 0.1},
     ),
     "labiovelar": Viseme(
-        {"jawOpen": 0.02, "mouthPucker": 0.7, "mouthFunnel": 0.1},
+        {"jawOpen": 0.055, "mouthPucker": 0.7, "mouthFunnel": 0.14},
         {"jaw": 2.0, "round": 1.8, "spread": 1.0, "lower": 2.0, "upper": 2.0},
     ),
 }
@@ -123,7 +123,7 @@ def _vowel(a: Articulation) -> Viseme:
     r = a.rounding
     return Viseme(
         {
-            "jawOpen": 0.08 + (0.3 - 0.16 * r) * openness * (0.75 + 0.35 * a.front),
+            "jawOpen": 0.09 + (0.26 - 0.2 * r) * openness**1.1 * (0.75 + 0.35 * a.front),
             "mouthPucker": r * (0.2 + 0.5 * a.height),
             "mouthFunnel": r * (0.42 - 0.26 * a.height),
             "mouthStretch": 0.22 * spread,
@@ -131,5 +131,13 @@ def _vowel(a: Articulation) -> Viseme:
             "mouthUpperUp": (0.08 + 0.1 * openness) * (1 - r),
             "mouthLowerDown": (0.16 + 0.22 * spread + 0.16 * openness) * (1 - 0.8 * r),
         },
-        {"jaw": 0.8, "round": 0.6 + 0.6 * r, "spread": 0.6, "upper": 0.5, "lower": 0.5, "lips": 0.6, "tongue": 0.5},
+        {
+            "jaw": 0.5 + 0.6 * abs(openness - 0.4),
+            "round": 0.6 + 0.6 * r,
+            "spread": 0.6,
+            "upper": 0.5,
+            "lower": 0.5,
+            "lips": 0.6,
+            "tongue": 0.5,
+        },
     )
