@@ -19,7 +19,7 @@ class Arguments:
     avatar: Annotated[Path, tyro.conf.Positional]
     """The .avatar file that will be driven."""
     source: Annotated[str, tyro.conf.arg(name="from")]
-    """Video, Live Link Face .csv, ARKit .json, .motion, or `demo` for the built-in motion."""
+    """Video, folder or .npz of meshes, Live Link Face .csv, ARKit .json, .motion, or `demo` for the built-in motion."""
     output: Output
     """The .motion file to write."""
     fps: float | None = None

@@ -3,16 +3,21 @@
 from avatar3d.drive.arkit_json import from_arkit_json
 from avatar3d.drive.demo import DemoStep, demo_motion, demo_steps
 from avatar3d.drive.livelink import from_livelink_csv
+from avatar3d.drive.mesh_fit import MeshFitSettings
+from avatar3d.drive.meshes import MeshMotion, from_meshes
 from avatar3d.drive.retarget import resting_face, retarget
 from avatar3d.drive.source import from_motion_file, from_source, is_motion_source
 from avatar3d.models.motion import resample, track_to_motion
 
 __all__ = [
     "DemoStep",
+    "MeshFitSettings",
+    "MeshMotion",
     "demo_motion",
     "demo_steps",
     "from_arkit_json",
     "from_livelink_csv",
+    "from_meshes",
     "from_motion_file",
     "from_source",
     "is_motion_source",

@@ -91,7 +91,7 @@ def _completed(model: LinearModel, own: list[int]) -> Tensor:
     if found is None:
         return named_shapes(model)
     shapes = carry_vectors(head, found, named_shapes(head))
-    for name, side, R in _gaze(head):
+    for name, side, R in gaze_rotations(head):
         ball, joint = model.regions.get(f"eyeball_{side}"), f"eye_{side}"
         if ball is not None and joint in model.joint_names:
             p = model.template[ball] - model.joint_template[model.joint_index(joint)]
@@ -118,8 +118,9 @@ def _to_head(model: LinearModel, *, required: bool) -> tuple[LinearModel, Corres
     return head, None
 
 
-def _gaze(head: LinearModel) -> list[tuple[str, str, Tensor]]:
+def gaze_rotations(head: LinearModel | None = None) -> list[tuple[str, str, Tensor]]:
     """Name, side and rotation matrix of the eight eyeLook shapes at 1."""
+    head = load_head() if head is None else head
     names = [n for n in ARKIT_NAMES if n.startswith("eyeLook")]
     sides = ["left" if n.endswith("Left") else "right" for n in names]
     return [(n, s, ball_rotation(head, n, s)) for n, s in zip(names, sides, strict=True)]
@@ -207,7 +208,7 @@ def arkit_to_model(model: LinearModel, arkit: Float[Tensor, "t 52"]) -> tuple[Mo
     joints = {"jaw": torch.cat([c[1] for c in chunks])} if "jaw" in model.joint_names else {}
     for side in ("left", "right"):
         if f"eye_{side}" in model.joint_names:
-            vectors = [(ARKIT_INDEX[n], matrix_to_rotvec(R)) for n, s, R in _gaze(load_head()) if s == side]
+            vectors = [(ARKIT_INDEX[n], matrix_to_rotvec(R)) for n, s, R in gaze_rotations() if s == side]
             joints[f"eye_{side}"] = sum((arkit[:, i, None] * r for i, r in vectors), torch.zeros(len(arkit), 3))
     found = ModelExpression(expression=torch.cat([c[0] for c in chunks]), joints=joints)
     return found, torch.cat([c[2] for c in chunks])
@@ -298,7 +299,7 @@ def _opposites() -> list[tuple[int, int]]:
 
 def _look(rotation: Tensor, side: str) -> dict[str, Tensor]:
     """The four eyeLook coefficients of an eye's rotation vector [t, 3]."""
-    unit = {n: matrix_to_rotvec(R) for n, s, R in _gaze(load_head()) if s == side}
+    unit = {n: matrix_to_rotvec(R) for n, s, R in gaze_rotations() if s == side}
     out = {}
     for name, axis in (("Up", 0), ("Down", 0), ("In", 1), ("Out", 1)):
         angle = unit[f"eyeLook{name}{side.capitalize()}"][axis]

@@ -72,8 +72,9 @@ def find_topology(vertices: int, name: str | None = None, *, assets: bool = True
     found = [n for n, c in counts.items() if vertices in c and name in (None, n)]
     if not found:
         known = ", ".join(f"{n} {c[0]}" for n, c in counts.items())
+        said = f", said to be {name}," if name else ""
         raise FormatError(
-            f"A mesh of {vertices} vertices{f' is not {name}' if name else ''}: not a topology that is known ({known}). "
+            f"A mesh of {vertices} vertices{said} is of no topology that is known ({known}). "
             "Pass its correspondence to the head model, or register the meshes first."
         )
     if found[0] == "head":

@@ -19,6 +19,7 @@ from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
 from avatar3d.pipeline.common import VIDEO_SUFFIXES, Face, Progress, Say
 from avatar3d.pipeline.fitting import track
+from avatar3d.pipeline.meshes import drive_from_meshes, is_mesh_source
 from avatar3d.types import Avatar, Motion
 from avatar3d.types.capture import Capture
 
@@ -73,6 +74,8 @@ def drive(
         say: Called with what a person should know.
     """
     path = Path(source)
+    if path.exists() and is_mesh_source(path):
+        return drive_from_meshes(path, rig=avatar.rig, fps=fps, progress=progress, say=say).motion
     is_footage = str(source) != "demo" and (path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir())
     if is_footage:
         model = models.load("head")
