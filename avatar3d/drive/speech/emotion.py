@@ -77,7 +77,7 @@ def mixture_of(valence: float | int, arousal: float | int) -> dict[str, float]:
     if total < 1e-9 or radius == 0:
         return {}
     intensity = min(1.0, radius / 0.8)
-    return {label: intensity * w / total for label, w in weights.items() if w / total > 0.05}
+    return {label: intensity * w / total for label, w in weights.items() if w / total > 0.1}
 
 
 @dataclass(frozen=True)

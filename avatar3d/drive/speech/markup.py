@@ -140,7 +140,7 @@ def _cue(bracket: str, name: str, values: list[str], time: float) -> Cue | None:
         return Cue(time=time, kind=name, value=side, amount=amount, duration=_ACT_PAUSE.get(name))
     try:
         mood = name + "".join(f":{_number(bracket, value):g}" for value in values[:1])
-        if len(values) > 1:
+        if not name or len(values) > 1:
             raise ValueError
         parse_emotion(mood)
     except ValueError:

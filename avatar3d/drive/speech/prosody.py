@@ -88,8 +88,8 @@ class ProsodyStream:
         self._floor, self._peak = -60.0, -30.0
         self._heard = 0
         self._envelope: deque[float] = deque([0.0] * 3, maxlen=3)
-        self._semitones, self._peaks = Running(0.0, 3.0, 6.0), Running(0.8, 0.15, 10 / RATE)
-        self._threshold = 0.6
+        self._semitones, self._peaks = Running(0.0, 3.0, 6.0), Running(0.95, 0.12, 6 / RATE)
+        self._threshold = 0.8
         self._pitch_known = False
         self._last_pitch = 0.0
         self._last_accent = -(10**9)
@@ -192,11 +192,11 @@ class ProsodyStream:
             self._peaks.add(raw["envelope"])
             prominence = stress + 0.8 * max(r["height"] for r in self._raw)
             above = prominence - self._threshold
-            if above > 0 and raw["row"] - self._last_accent >= 0.32 * RATE:
+            if above > 0 and raw["row"] - self._last_accent >= 0.26 * RATE:
                 accent = min(1.0, 0.25 + above / 2.5)
                 self._last_accent = raw["row"]
             # A third of the syllables are accented, whoever speaks.
-            self._threshold += 0.15 * (0.65 if above > 0 else -0.35)
+            self._threshold += 0.25 * (0.65 if above > 0 else -0.35)
             self._threshold = min(2.5, max(0.0, self._threshold))
         values = {f.name: raw[f.name] for f in fields(ProsodyRow) if f.name in raw}
         return ProsodyRow(**values, accent=accent, syllable=peak)
