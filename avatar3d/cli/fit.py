@@ -1,4 +1,4 @@
-"""Footage of a person to an animatable avatar."""
+"""Footage or a scan of a person to an animatable avatar."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,11 @@ from avatar3d.cli.common import Output, print_json, progress_bar, say
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Footage to .avatar."""
+    """Footage, or a scan, to .avatar."""
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """A video, a folder of images, or photos. Several photos are one person; several clips are more footage of one
-    person, or with --cameras synchronised views."""
+    person, or with --cameras synchronised views. Or one scan: .obj, .ply, .glb, .gltf, .stl, .off, .xyz, .npz."""
     output: Output
     """The .avatar file to write."""
     model: str = "head"
@@ -35,6 +35,9 @@ class Arguments:
     order of the numbers in their names; for several clips a folder for each; for photos an image named as each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    landmarks: Path | None = None
+    """68 or 51 landmarks of a scan in iBUG's order, in its units: .npy, .ljson, .json, .pp, .txt. They are found
+    without, too."""
     face: str | None = None
     """Whom to follow where there are several faces: a number as listed (0 is the largest and steadiest), or X,Y in
     pixels. Default: the largest and steadiest."""
@@ -56,13 +59,21 @@ def run(arguments: Arguments) -> int:
     settings = pipeline.FitSettings(
         model=arguments.model, appearance=arguments.appearance, quality=arguments.quality, cameras=arguments.cameras,
         mask=arguments.mask, device=arguments.device, face=pipeline.parse_face(arguments.face),
-        holdout=arguments.holdout, minutes=arguments.budget, seed=arguments.seed,
+        holdout=arguments.holdout, minutes=arguments.budget, seed=arguments.seed, landmarks=arguments.landmarks,
     )  # fmt: skip
     with progress_bar() as progress:
         report = pipeline.fit(arguments.inputs, arguments.output, settings, report=arguments.report,
                               progress=progress, say=say)  # fmt: skip
     if arguments.json:
         print_json(report)
-    frames, seconds = report["frames"], sum(report["timings"].values())
+    seconds = sum(report["timings"].values())
+    if "surface" in report:
+        face, units = report["surface"], report["units"]
+        say(
+            f"{arguments.output}: {face['median_mm']:.2f} mm median, {face['p95_mm']:.2f} mm at 95% from the face, "
+            f"units {units}, {seconds:.1f} s"
+        )
+        return 0
+    frames = report["frames"]
     say(f"{arguments.output}: {frames['tracked']} of {frames['total']} frames tracked, {seconds:.1f} s")
     return 0

@@ -133,7 +133,11 @@ def register(
     still = fit_coefficients(model, parts, samples, marks, start, with_expression=False, with_scale=unknown, steps=9)
     if progress:
         progress("registration", 1, 4)
-    c = _with_expression(model, parts, samples, marks, start, still, unknown)
+    back = (still.T_model_scan @ torch.linalg.inv(T)).float()
+    near = replace(marks, points=apply(back, marks.points))
+    c = fit_coefficients(
+        model, parts, samples.moved(back), near, still, with_expression=True, with_scale=unknown, steps=12
+    )  # fmt: skip
     if progress:
         progress("registration", 2, 4)
     change = (c.T_model_scan @ torch.linalg.inv(T)).float()
@@ -147,13 +151,18 @@ def register(
         progress("registration", 3, 4)
     moved, joints = settle_inside(model, parts, v, moved, samples)
     moved, _ = unfolded(v, moved, parts, model.faces.long())
+    vertices = v + moved
+    if not _is_shown(model, parts, c):  # what the expression did is then part of the shape
+        c = _at_ease(c)
+        moved = vertices - posed(model, c)
     skin = model.faces.long()[parts.shell[model.faces.long()].all(1)]
     if progress:
         progress("registration", 4, 4)
     return Registration(
         identity=c.identity, expression=c.expression, offsets=_at_rest(model, c, moved), joint_offsets=joints,
-        vertices=v + moved, coefficients_only=v, T_model_scan=c.T_model_scan, units=units,
-        flipped=int(flipped_faces(v, v + moved, skin).sum()), landmarks=int(torch.isfinite(sigma).sum()), samples=samples,
+        vertices=vertices, coefficients_only=v, T_model_scan=c.T_model_scan, units=units,
+        flipped=int(flipped_faces(v, vertices, skin).sum()), landmarks=int(torch.isfinite(sigma).sum()),
+        samples=samples,
     )  # fmt: skip
 
 
@@ -177,23 +186,18 @@ def _initial(
     return T, float(off.median() / 0.09)
 
 
-def _with_expression(
-    model: LinearModel, parts: Parts, samples: ScanSamples, marks: LandmarkTargets, start: Coefficients,
-    still: Coefficients, with_scale: bool,
-) -> Coefficients:  # fmt: skip
-    """The fit with an expression if the scan shows one; a face nearly at rest is the person's own."""
-    back = (still.T_model_scan @ torch.linalg.inv(start.T_model_scan)).float()
-    moved = samples.moved(back)
-    here = replace(marks, points=apply(back, marks.points))
-    found = fit_coefficients(model, parts, moved, here, still, with_expression=True, with_scale=with_scale, steps=10)
-    shown = posed(model, found) - posed(model, replace(found, expression=0 * found.expression, jaw=0 * found.jaw))
-    if float(shown[parts.face].norm(dim=1).max()) > LEAST_EXPRESSION:
-        return found
-    return fit_coefficients(model, parts, moved, here, still, with_expression=False, with_scale=with_scale, steps=8)
+def _is_shown(model: LinearModel, parts: Parts, c: Coefficients) -> bool:
+    """Whether the scan shows an expression; small ones are the person's shape."""
+    shown = posed(model, c) - posed(model, _at_ease(c))
+    return float(shown[parts.face].norm(dim=1).max()) > LEAST_EXPRESSION
 
 
-LEAST_EXPRESSION = 0.0035
-"""Largest displacement of the face that an expression must make, metres; smaller ones are the person's shape."""
+def _at_ease(c: Coefficients) -> Coefficients:
+    return replace(c, expression=0 * c.expression, jaw=0 * c.jaw)
+
+
+LEAST_EXPRESSION = 0.006
+"""Largest displacement of the face that an expression must make, metres."""
 
 
 def _oriented(model: LinearModel, parts: Parts, samples: ScanSamples, v: Tensor) -> ScanSamples:
@@ -216,7 +220,6 @@ def _marks(model: LinearModel, v: Tensor, points: Tensor, sigma: Tensor, embeddi
     off = (points - here).norm(dim=1)
     error = embedding.residual.clamp_min(0.01)
     use = (error < GUIDED) & (sigma < 0.004) & (off < 0.006)
-    use[468:] = False
     index = use.nonzero()[:, 0]
     strength = GUIDE_STRENGTH * (0.015 / error[index]).clamp_max(1).square() * (0.002 / sigma[index].clamp_min(0.002))
     return Marks(

@@ -30,6 +30,8 @@ STAGES = (
 )
 """Stiff first, so that large differences move large parts, then finer. Bending is a multiple of what data weigh at a
 vertex."""
+REPAIRS = 5
+"""Further rounds of the last stage while faces are turned over."""
 MEMBRANE, HOLD = 0.01, 1e-4
 """Draws what no scan shows to its neighbours' displacement, and faintly to none."""
 CELL = 12.5e-6
@@ -39,6 +41,8 @@ NOISE = 0.3e-3
 BACKWARD = 0.3
 """Weight of vertices that look for the scan, beside scan points that look for the mesh."""
 HAIR_REACH = 0.03
+UNFOLDING = 300
+"""Rounds of smoothing, at most."""
 LARGEST = 0.03
 """Displacement that is allowed, metres."""
 
@@ -72,9 +76,12 @@ def fit_displacement(
     count = len(start)
     system = _Smoothness(model, parts, start)
     moved = torch.zeros_like(start)
-    for bending, gate, scale in STAGES:
+    trust = parts.free_weight.clone()
+    for stage, (bending, gate, scale) in enumerate(STAGES + REPAIRS * STAGES[-1:]):
+        if stage >= len(STAGES) and not flipped.any():
+            break
         bending = max(bending, 0.12 * (1 + (samples.noise / NOISE) ** 2))
-        A, b, w = _rows(model, parts, samples, start, moved, gate, max(scale, 2.5 * samples.noise))
+        A, b, w = _rows(model, parts, trust, samples, start, moved, gate, max(scale, 2.5 * samples.noise))
         lhs = A.T @ diags(w) @ A + system.matrix(bending)
         rhs = A.T @ (w * b)
         if marks is not None and len(marks.points):
@@ -83,9 +90,20 @@ def fit_displacement(
         moved = torch.from_numpy(splu(lhs.tocsc()).solve(rhs)).float().view(count, 3)
         size = moved.norm(dim=1, keepdim=True)
         moved = moved * (LARGEST * torch.tanh(size / LARGEST) / size.clamp_min(1e-9))
-        moved, flipped = unfolded(start, moved, parts, model.faces.long())
+        flipped = _turned(model, parts, start, moved)
+        trust[flipped] *= 0.4
         system.stiffen(flipped)
     return moved
+
+
+def _turned(model: LinearModel, parts: Parts, start: Tensor, moved: Tensor) -> Tensor:
+    """Vertices [v] of skin faces that have turned over, or nearly."""
+    faces = model.faces.long()
+    skin = faces[parts.shell[faces].all(1)]
+    before, after = (normalize(face_normals(x, skin), dim=1) for x in (start, start + moved))
+    out = torch.zeros(len(start), dtype=torch.bool)
+    out[skin[(before * after).sum(1) < 0.1].flatten()] = True
+    return out
 
 
 class _Smoothness:
@@ -113,11 +131,18 @@ class _Smoothness:
         """Where faces turned over."""
         if vertices.any():
             grown = vertices.double().numpy() + self._near @ vertices.double().numpy() > 0
-            self._stiffness[grown] *= 6
+            self._stiffness[grown] = (3 * self._stiffness[grown]).clip(max=300)
 
 
 def _rows(
-    model: LinearModel, parts: Parts, samples: ScanSamples, start: Tensor, moved: Tensor, gate: float, scale: float
+    model: LinearModel,
+    parts: Parts,
+    free: Tensor,
+    samples: ScanSamples,
+    start: Tensor,
+    moved: Tensor,
+    gate: float,
+    scale: float,
 ) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
     """Wanted displacements along normals: A d = b with weights."""
     v = start + moved
@@ -128,7 +153,7 @@ def _rows(
     n_model = normalize((normals[corners] * share[..., None]).sum(1), dim=1)
     s = samples.outwards(n_model) if samples.signless else samples
     n = normalize(n_model + s.normals, dim=1)
-    trust = (parts.free_weight[corners] * share).sum(1)
+    trust = (free[corners] * share).sum(1)
     loose = (_scalp(model)[corners].float() * share).sum(1)
     reach = gate + loose * (HAIR_REACH - gate)
     r = ((s.points - found.point) * n).sum(1)
@@ -145,7 +170,7 @@ def _rows(
     index, distance = nearest_samples(s, v[skin], normals[skin])
     towards = s.normals[index]
     alike = (towards * normals[skin]).sum(1)
-    w2 = BACKWARD * parts.free_weight[skin] * (distance < gate) * ((alike - 0.6) / 0.3).clamp(0, 1)
+    w2 = BACKWARD * free[skin] * (distance < gate) * ((alike - 0.6) / 0.3).clamp(0, 1)
     gap = ((s.points[index] - v[skin]) * towards).sum(1)
     w2 = w2 * ~s.border[index] / (1 + (gap / scale).square()).square()
     use = (w2 > 1e-4).nonzero()[:, 0]
@@ -194,19 +219,24 @@ def flipped_faces(before: Tensor, after: Tensor, faces: Tensor) -> Tensor:
 
 
 def unfolded(start: Tensor, moved: Tensor, parts: Parts, faces: Tensor) -> tuple[Tensor, Tensor]:
-    """The displacement with its folds smoothed out, and the vertices [v] where there were some."""
+    """The displacement with its folds smoothed out, and the vertices [v] where there were some.
+
+    What is smoothed grows by a ring of vertices as long as faces stay turned over.
+    """
     out, touched = moved, torch.zeros(len(start), dtype=torch.bool)
     skin = faces[parts.shell[faces].all(1)]
     pairs = torch.cat([skin[:, [0, 1]], skin[:, [1, 2]], skin[:, [2, 0]]])
     both = torch.cat([pairs, pairs.flip(1)])
-    for _ in range(200):
+    times = torch.zeros(len(out)).index_add_(0, both[:, 0], torch.ones(len(both))).clamp_min(1)
+    for turn in range(UNFOLDING):
         wrong = flipped_faces(start, start + out, skin)
         if not wrong.any():
             break
         here = torch.zeros_like(touched)
         here[skin[wrong].flatten()] = True
         touched |= here
+        for _ in range(turn // 25):
+            here[both[here[both[:, 0]], 1]] = True
         total = torch.zeros_like(out).index_add_(0, both[:, 0], out[both[:, 1]])
-        times = torch.zeros(len(out)).index_add_(0, both[:, 0], torch.ones(len(both))).clamp_min(1)
         out = torch.where(here[:, None], 0.5 * out + 0.5 * total / times[:, None], out)
     return out, touched

@@ -1,4 +1,4 @@
-"""What a scan does not show of a head and must still fit it: eyeballs behind their lids, teeth and tongue behind lips."""
+"""What a scan does not show of a head and must still fit it: eyeballs behind lids, teeth and tongue behind lips."""
 
 import torch
 from jaxtyping import Float
@@ -93,7 +93,7 @@ def _eye(
 
 
 def _lined(model: LinearModel, parts: Parts, moved: Tensor, mouth: Tensor) -> Tensor:
-    """Sockets and the mouth's lining between the skin, the eyeballs and the teeth: harmonic, drawn to what they hold."""
+    """Sockets and the mouth's lining between skin, eyeballs and teeth: harmonic, drawn to what they hold."""
     lining = parts.interior & parts.shell & ~_region(model, "lips_inner", "lid_margin")
     if not lining.any():
         return moved

@@ -20,6 +20,7 @@ from avatar3d.errors import AvatarError, FileError
 from avatar3d.models.linear import LinearModel
 from avatar3d.pipeline.common import Face, Progress, Say
 from avatar3d.pipeline.judging import splat_report
+from avatar3d.pipeline.scanning import fit_scan, is_scan
 from avatar3d.track import TrackConfig
 from avatar3d.track import track as track_capture
 from avatar3d.track.slices import Slices
@@ -29,7 +30,7 @@ from avatar3d.types.capture import Capture
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings:
-    """How footage becomes an avatar."""
+    """How footage, or a scan, becomes an avatar."""
 
     model: str = "head"
     appearance: Literal["mesh", "splats"] = "mesh"
@@ -42,6 +43,8 @@ class FitSettings:
     """None: nothing for a mesh, the last fifth for splats."""
     minutes: float | None = None
     seed: int = 0
+    landmarks: Path | None = None
+    """Of a scan."""
 
 
 QUALITY: dict[str, dict] = {
@@ -61,7 +64,7 @@ def fit(
     progress: Progress | None = None,
     say: Say = lambda line: None,
 ) -> dict:
-    """Footage to an `.avatar` file, checked by reading it back.
+    """Footage, or a scan, to an `.avatar` file, checked by reading it back.
 
     Detections and tracking are kept in hidden files beside the output until the avatar is written, so that the same
     call after a kill goes on from there.
@@ -82,6 +85,10 @@ def fit(
         raise ValueError("fit: --mask says where splats are fitted, and --appearance mesh has none. Leave it out.")
     _check_device(settings.device)
     torch.manual_seed(settings.seed)
+    if any(is_scan(item) for item in inputs):
+        return _fit_scan(inputs, output, settings, report, progress, say)
+    if settings.landmarks is not None:
+        raise ValueError("fit: --landmarks are those of a scan, and footage was given. Leave them out.")
     timings: dict[str, float] = {}
     notes: list[str] = []
 
@@ -210,6 +217,28 @@ def reconstruct(
         return avatar
     splats = splats or looks.SPLAT_QUALITY["standard"]
     return looks.add_splats(avatar, footage, tracked.tracked, splats, holdout=holdout, progress=progress)
+
+
+def _fit_scan(
+    inputs: Sequence[Path | str], output: Path, settings: FitSettings, report: Path | None, progress: Progress | None,
+    say: Say,
+) -> dict:  # fmt: skip
+    if len(inputs) > 1:
+        raise ValueError(
+            f"fit: {len(inputs)} inputs, of which some are scans; one scan is one avatar. Frames that move are driven "
+            "from: `avatar3d drive --from FOLDER`."
+        )
+    given = {"--cameras": settings.cameras, "--mask": settings.mask, "--face": settings.face}
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"fit: {name} is for footage, and {Path(inputs[0]).name} is a scan. Leave it out.")
+    if settings.appearance != "mesh":
+        raise ValueError("fit: a scan becomes a textured mesh; --appearance splats is for footage. Leave it out.")
+    return fit_scan(
+        inputs[0], output, model=settings.model, landmarks=settings.landmarks,
+        texture_size=QUALITY[settings.quality]["texture_size"], seed=settings.seed, report=report, progress=progress,
+        say=say,
+    )  # fmt: skip
 
 
 def _check_device(device: str) -> None:

@@ -32,6 +32,8 @@ LEAST_PRESENCE = 0.6
 GOOD, WORST = 0.075, 0.17
 """Median distance of lifted landmarks from the model's mean face, as shares of the inter-ocular distance: from which a
 view is believed at once, and up to which a face is a face. Mugs that look like one are flat or hollow."""
+EYES = 0.09
+"""Usual distance of the outer eye corners, metres."""
 VIEWS = ((0, 0), (-18, 0), (18, 0), (-38, 0), (38, 0), (0, 16), (0, -16), (-20, 12), (20, 12))
 """Yaw and pitch of the pictures in which landmarks are found, degrees."""
 NO_FACE = (
@@ -64,13 +66,18 @@ class _Finding:
 
 @typed
 def find_landmarks(
-    mesh: Mesh, model: LinearModel, *, progress: Callable[[str, int, int], None] | None = None
+    mesh: Mesh,
+    model: LinearModel,
+    *,
+    given: ScanLandmarks | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> ScanLandmarks:
     """Finds 478 landmarks on a scan, however it is turned, scaled or sampled.
 
     Args:
         mesh: A mesh or point cloud.
         model: A model with landmarks, to tell a face from what merely looks like one.
+        given: Landmarks that are known already, which say where the face is.
         progress: Called with stage, done, total.
 
     Raises:
@@ -82,7 +89,7 @@ def find_landmarks(
         raise failed
     net = LandmarkNet()
     mean = _mean_face(model)
-    first = _front(scan, net, mean, failed)
+    first = _front(scan, net, mean, failed) if given is None else _from_given(scan, model, given, failed)
     looks: list[Tensor] = []
     weights: list[Tensor] = []
     T = first.T_drawn_model
@@ -105,6 +112,17 @@ def find_landmarks(
     return ScanLandmarks(points=scan.to_scan(points), sigma=sigma / ear, scheme=SCHEME, views=len(looks))
 
 
+def _from_given(scan: Drawable, model: LinearModel, given: ScanLandmarks, failed: DetectionError) -> _Finding:
+    e = model.landmarks[given.scheme]
+    points = points_on_faces(model.template, model.faces, e.faces, e.weights)
+    drawn = ((given.points - scan.centre) / scan.unit).float()
+    weight = 1 / (e.residual.clamp_min(0.015).square() + given.sigma.square())
+    found = _match(drawn, (points, weight), least=12)
+    if found is None:
+        raise failed
+    return found
+
+
 def _mean_face(model: LinearModel) -> tuple[Tensor, Tensor]:
     """Landmarks of the mean face and their weights."""
     e = model.landmarks[SCHEME]
@@ -114,10 +132,10 @@ def _mean_face(model: LinearModel) -> tuple[Tensor, Tensor]:
     return points, 1 / residual.clamp_min(0.015).square()
 
 
-def _match(points: Tensor, mean: tuple[Tensor, Tensor]) -> _Finding | None:
+def _match(points: Tensor, mean: tuple[Tensor, Tensor], least: int = 60) -> _Finding | None:
     """The similarity that brings the mean face to lifted landmarks, robustly."""
     known = torch.isfinite(points[:, 0]) & (mean[1] > 0)
-    if known.sum() < 60:
+    if known.sum() < least:
         return None
     source, target, w = mean[0][known].double(), points[known].double(), mean[1][known].double()
     usual = torch.ones(len(w), dtype=torch.float64)
@@ -127,7 +145,7 @@ def _match(points: Tensor, mean: tuple[Tensor, Tensor]) -> _Finding | None:
         off = (apply(T, source) - target).norm(dim=1)
         usual = 1 / (1 + (off / off.median().clamp_min(1e-9) / 2).square())
     scale = torch.linalg.det(T[:3, :3]).clamp_min(1e-18) ** (1 / 3)
-    ear = scale * (mean[0][LEFT_EYE_OUTER] - mean[0][RIGHT_EYE_OUTER]).norm()
+    ear = scale * EYES
     return _Finding(points, T.float(), float((w.sqrt() * off).sum() / w.sqrt().sum() / ear))
 
 
