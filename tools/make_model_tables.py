@@ -25,7 +25,7 @@ from avatar3d.models.correspondence import Correspondence, carried_model, carry_
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.obj import read_obj
 from avatar3d.models.symmetry import mirror_map
-from avatar3d.models.tables import save_tables, shape_gains
+from avatar3d.models.tables import save_tables, shape_mixture
 
 
 def bare_model(path: Path, symmetric: Path) -> LinearModel:
@@ -73,8 +73,8 @@ def main() -> None:
     moving, found = dressed(learned)
     figures = judge(moving, learned["mediapipe478"], detect, max(60, args.views // 5), args.seed + 1)
     out = args.out or OUT / f"{model.name}_tables.safetensors"
-    gains = shape_gains(head, model, found) if model.name in ("ict", "arkit") else None
-    save_tables(out, moving, learned["mediapipe478"], found, {"views": args.views, "figures": figures}, gains)
+    mixture = shape_mixture(head, model, found) if model.name in ("ict", "arkit") else None
+    save_tables(out, moving, learned["mediapipe478"], found, {"views": args.views, "figures": figures}, mixture)
     print(json.dumps(figures, indent=1))
     print(out)
 

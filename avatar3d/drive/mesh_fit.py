@@ -22,6 +22,9 @@ OPPOSITES = (
 )  # fmt: skip
 """Coefficients of which one is at work, at most; of those with sides, on each side."""
 STEPS, SMOOTH_STEPS, HOLDS = 8, 3, 4
+SMALL = 0.05
+"""Coefficients well above that are hardly pressed any more: the L1 weight is for those that only follow others
+(Candès, Wakin, Boyd, "Enhancing sparsity by reweighted l1 minimization", 2008)."""
 CHUNK = 64
 
 
@@ -31,13 +34,13 @@ class MeshFitSettings:
 
     noise: float = 5e-4
     """Standard deviation of a vertex about the best fit, metres; what shapes cannot follow is added to it."""
-    observations: float = 100.0
+    observations: float = 200.0
     """How many independent observations a frame's vertices are worth together."""
-    sparsity: float = 1.0
+    sparsity: float = 5.0
     """L1 weight on coefficients; 0 for none."""
     sigma: float = 1.0
     """Standard deviation of coefficients (L2)."""
-    bend: float = 0.1
+    bend: float = 0.3
     """Usual second difference of coefficients over time; smoothness, infinite for none."""
     turn: float = 0.01
     """Usual second difference of the head's rotation, radians."""
@@ -195,12 +198,16 @@ def fit_frames(
     high = c.new_full((t, k), upper)
     free = c.new_full((t, 6), torch.inf)
     pairs = _opposites(names) if lower >= 0 else []
+    press = c.new_full((t, k), settings.sparsity)
 
     def priors(H: Tensor, g: Tensor) -> None:
         H.diagonal(dim1=1, dim2=2)[:, :k] += settings.sigma**-2
         g[:, :k] += c * settings.sigma**-2
         if lower >= 0:
-            g[:, :k] += settings.sparsity
+            g[:, :k] += press
+        else:  # |c| of either sign as a parabola that touches it
+            H.diagonal(dim1=1, dim2=2)[:, :k] += press / SMALL
+            g[:, :k] += press / SMALL * c
 
     for step in range(STEPS):
         H, g = _equations(moments, R, p, c)
@@ -208,6 +215,7 @@ def fit_frames(
         bounds = [torch.cat([b - c, f], 1) for b, f in ((low, -free), (high, free))]
         x, _ = solve_normal_equations(H, g, bounds[0], bounds[1])
         R, p, c = _moved(R, p, c, x)
+        press = settings.sparsity / (1 + c.abs() / SMALL)
         if step == STEPS // 2:
             for i, j in pairs:
                 high[:, i] = torch.where(c[:, i] < c[:, j], low[:, i], high[:, i])

@@ -31,8 +31,10 @@ STRANGE = 0.012
 """Median distance of a mesh's vertices from the mean face, from which it is not that topology, metres."""
 RESTING = 0.02
 """Quantile of a coefficient at which a face rests, when the neutral is estimated."""
-SURE = 0.1
+SURE = 0.2
 """A first frame whose expression is less than that counts as neutral in it."""
+SPARSER = 10.0
+"""How much sparser expressions are to be by which that is judged."""
 REWEIGHT = 1
 BY_REGION = ("face", "lips_outer", "eyelids", "cheeks", "nose", "brows", "forehead", "chin", "jaw", "skull_attached")
 
@@ -228,10 +230,10 @@ def _estimated(
 ) -> tuple[Tensor, MeshFit]:
     """The neutral from all frames: below what every coefficient rests at, free of the frames' noise."""
     x, S = world[:, index], shapes[:, index]
-    loose = replace(settings, bend=torch.inf, sigma=0.5)
+    loose = replace(settings, bend=torch.inf, sparsity=SPARSER * settings.sparsity)
     fit = fit_frames(x, rest[index], S, w, ARKIT_NAMES, loose, lower=-1.0)
     level = torch.quantile(fit.coefficients, RESTING, dim=0)
-    level = torch.where(level.abs() < SURE, 0.0, level).float()
+    level = torch.where(level > -SURE, 0.0, level).float()
     gaze = torch.tensor(["Look" in n for n in ARKIT_NAMES])
     level[gaze] = 0  # eyes have no rest
     c = fit.coefficients.float() - level

@@ -26,20 +26,28 @@ from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES
 
 ASSETS = {name: f"models/assets/{name}_tables.safetensors" for name in ("flame", "ict", "arkit")}
 FORMAT, VERSION = "avatar3d.model_tables", 2
-GAINS = (0.5, 2.0)
-"""Shapes that seem to go less or further than that mean something else."""
+MIXED = 0.01
+"""How reluctantly another name's shape is taken along, relative to the shapes' mean square."""
 
 
-def shape_gains(head: LinearModel, model: LinearModel, found: Correspondence) -> Float[Tensor, "52"]:
-    """How far a model's own ARKit shapes go along `head`'s carried over, over the skin; 1 where it has none."""
-    out = torch.ones(len(ARKIT_NAMES))
-    carried = carry_vectors(head, found, head.expression_basis)
-    for row, name in enumerate(head.expression_names):
-        if name in model.expression_names and name in ARKIT_INDEX:
-            own = model.expression_basis[model.expression_names.index(name)]
-            a, b = own[found.share > 0].flatten(), carried[row][found.share > 0].flatten()
-            out[ARKIT_INDEX[name]] = a @ b / (b @ b) if float(b.norm()) > 0 else 1
-    return out.clamp(*GAINS)
+def shape_mixture(head: LinearModel, model: LinearModel, found: Correspondence) -> Float[Tensor, "52 52"]:
+    """Each of a model's own ARKit shapes as a mixture of `head`'s carried over: what the same name means in both.
+
+    Least squares over the skin, drawn to the shape of that name alone. Rows of names that the model lacks are that
+    name alone.
+    """
+    skin = (found.share > 0) & torch.isfinite(found.distance)
+    carried = carry_vectors(head, found, head.expression_basis)[:, skin].flatten(1).double()
+    H = carried @ carried.T
+    out = torch.eye(len(ARKIT_NAMES), dtype=torch.float64)
+    for name in model.expression_names:
+        if name in ARKIT_INDEX:
+            k = ARKIT_INDEX[name]
+            own = model.expression_basis[model.expression_names.index(name)][skin].flatten().double()
+            prior = MIXED * H.diagonal().mean() * torch.ones(len(H), dtype=torch.float64)
+            prior[k] *= 0.1
+            out[k] += torch.linalg.solve(H + torch.diag(prior), carried @ (own - carried[k]))
+    return out.float()
 
 
 def save_tables(
@@ -48,7 +56,7 @@ def save_tables(
     landmarks: LandmarkEmbedding,
     found: Correspondence,
     about: dict,
-    gains: Float[Tensor, "52"] | None = None,
+    mixture: Float[Tensor, "52 52"] | None = None,
 ) -> None:
     """Writes the tables of a model that has mirror images and regions.
 
@@ -68,8 +76,8 @@ def save_tables(
         "head_weights": found.weights.half(),
         "head_distance": found.distance.half(),
     }
-    if gains is not None:
-        tensors["gains"] = gains
+    if mixture is not None:
+        tensors["mixture"] = mixture.half()
     with replacing(path) as temporary:
         save_file({k: t.contiguous() for k, t in tensors.items()}, temporary, {"avatar3d": json.dumps(meta)})
 
@@ -88,8 +96,8 @@ class Tables:
     head_weights: Float[Tensor, "v 3"]
     head_distance: Float[Tensor, "v"]
     """How far off the bent head every vertex lay, metres; infinite where it has no counterpart."""
-    gains: Float[Tensor, "52"]
-    """How far the mesh's own ARKit shapes go, relative to `head`'s carried over; 1 where it has none."""
+    mixture: Float[Tensor, "52 52"]
+    """Each of the mesh's own ARKit shapes in terms of `head`'s, carried over; the identity where it has none."""
 
 
 @lru_cache(maxsize=4)
@@ -121,7 +129,7 @@ def read_tables(name: str) -> Tables | None:
         head_faces=data["head_faces"].long(),
         head_weights=data["head_weights"].float(),
         head_distance=data["head_distance"].float(),
-        gains=data.get("gains", torch.ones(len(ARKIT_NAMES))),
+        mixture=data.get("mixture", torch.eye(len(ARKIT_NAMES))).float(),
     )
 
 

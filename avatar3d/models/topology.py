@@ -144,7 +144,7 @@ def _from_tables(name: str, head: LinearModel) -> Topology:
     known = torch.isfinite(tables.head_distance)
     share = (2 - 2 * tables.head_distance / REACH).clamp(0, 1)
     out = _carried(name, head, tables.head_faces, tables.head_weights, known, share, tables.regions)
-    return replace(out, shapes=out.shapes * tables.gains[:, None, None])
+    return replace(out, shapes=torch.einsum("kj,jvc->kvc", tables.mixture, out.shapes))
 
 
 def _carried(
