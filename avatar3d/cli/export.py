@@ -21,8 +21,8 @@ class Arguments:
     motion: str | None = None
     """A .motion file (default: the motion that the avatar's footage showed), or `none` for a still."""
     sound: Path | None = None
-    """File with the motion's sound, for .html (default: the footage or sound that the motion was made from, where it
-    is still at hand)."""
+    """File with the motion's sound, for .html, and for .glb as a .wav beside it (default: the footage or sound that the
+    motion was made from, where it is still at hand)."""
     frame: int | None = None
     """Which frame of the motion, for splats: .ply and .spz (default: the first), and .glb, which holds the animated
     mesh where no frame is asked for."""

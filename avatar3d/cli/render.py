@@ -28,6 +28,9 @@ class Arguments:
     """The footage: puts footage, mesh overlay and avatar side by side, the avatar last."""
     footage: Path | None = None
     """The footage for --background footage, where it is no longer where it was."""
+    sound: Path | None = None
+    """File with the motion's sound (default: the footage or sound that the motion was made from, where it is still at
+    hand)."""
     frame: int = 0
     """Which frame a .png shows."""
     size: int = 720
@@ -52,7 +55,7 @@ def run(arguments: Arguments) -> int:
     )  # fmt: skip
     with progress_bar() as progress:
         result = pipeline.render(avatar, arguments.output, motion=arguments.motion, settings=settings,
-                                 progress=progress)  # fmt: skip
+                                 sound=arguments.sound, progress=progress)  # fmt: skip
     say(f"{arguments.output}: {result['frames']} frames, {result['width']} x {result['height']}, "
         f"{result['fps']:.1f} drawn per second")  # fmt: skip
     return 0

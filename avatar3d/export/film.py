@@ -49,10 +49,19 @@ def film(
     settings: FilmSettings,
     *,
     footage: Capture | None = None,
+    sound: tuple[Path, float] | None = None,
     progress: Progress | None = None,
 ) -> dict:
-    """Draws one PNG, or every frame of a motion into an MP4 (with the sound of the footage, where it is the footage's
-    own motion).
+    """Draws one PNG, or every frame of a motion into an MP4.
+
+    Args:
+        avatar: Who is filmed.
+        output: An .mp4, .mov or .png.
+        motion: What is done; none for a still.
+        settings: How it is filmed.
+        footage: For backgrounds, comparisons, and the sound of the footage's own motion.
+        sound: File of the motion's sound, and the time on its clock that belongs to the first frame.
+        progress: Called with stage, done, total.
 
     Returns:
         Number of frames, width, height, and frames drawn per second.
@@ -79,8 +88,10 @@ def film(
         for i, picture in enumerate(director.pictures(range(director.frames))):
             if writer is None:
                 height, width = picture.shape[:2]
-                sound, start_of_sound = director.sound() if motion is avatar.motion else (None, 0.0)
-                writer = VideoWriter(output, director.fps, width, height, audio_from=sound, audio_start=start_of_sound)
+                if sound is None and motion is avatar.motion:
+                    sound = director.sound()
+                file, begins = sound or (None, 0.0)
+                writer = VideoWriter(output, director.fps, width, height, audio_from=file, audio_start=begins)
             writer.write(picture)
             if progress:
                 progress("render", i + 1, director.frames)
@@ -119,10 +130,10 @@ class Director:
         if settings.camera == "orbit":
             self.frames = max(self.frames, int(4 * self.fps))
 
-    def sound(self) -> tuple[Path | None, float]:
+    def sound(self) -> tuple[Path, float] | None:
         """File and start of the footage's sound."""
         view = self.footage.views[0] if self.footage else None
-        return (view.audio, view.audio_start) if view else (None, 0.0)
+        return (view.audio, view.audio_start) if view and view.audio else None
 
     def pictures(self, frames: "range | list[int]") -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """Finished pictures of these frames, in order."""

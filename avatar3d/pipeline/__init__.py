@@ -2,6 +2,15 @@
 
 from avatar3d.pipeline.fitting import QUALITY, FitSettings, fit, reconstruct, track
 from avatar3d.pipeline.judging import evaluate, score_pictures
+from avatar3d.pipeline.judging_motion import evaluate_motion
+from avatar3d.pipeline.speaking import (
+    SpeechRequest,
+    drive_by_speech,
+    is_speech,
+    save_speech,
+    save_style,
+    with_style,
+)
 from avatar3d.pipeline.using import (
     RenderSettings,
     contact_sheet,
@@ -19,18 +28,25 @@ __all__ = [
     "QUALITY",
     "FitSettings",
     "RenderSettings",
+    "SpeechRequest",
     "contact_sheet",
     "demo_clip",
     "drive",
+    "drive_by_speech",
     "evaluate",
+    "evaluate_motion",
     "export",
     "fit",
+    "is_speech",
     "load_avatar",
     "parse_face",
     "reconstruct",
     "render",
     "resolve_motion",
+    "save_speech",
+    "save_style",
     "score_pictures",
     "track",
     "view",
+    "with_style",
 ]

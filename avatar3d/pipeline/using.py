@@ -4,22 +4,21 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from avatar3d import capture, models, storage
 from avatar3d import drive as driving
 from avatar3d.data import packaged
-from avatar3d.errors import CaptureError
 from avatar3d.export import SOUND_RATE
 from avatar3d.export import export as write_file
 from avatar3d.export.film import FilmSettings, film
 from avatar3d.export.film import contact_sheet as draw_sheet
+from avatar3d.export.sound import write_wav
 from avatar3d.models.lam import load_lam
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
 from avatar3d.pipeline.common import VIDEO_SUFFIXES, Face, Progress, Say
 from avatar3d.pipeline.fitting import track
 from avatar3d.pipeline.meshes import drive_from_meshes, is_mesh_source
+from avatar3d.pipeline.sounds import find_sound, sound_samples
 from avatar3d.types import Avatar, Motion
 from avatar3d.types.capture import Capture
 
@@ -63,6 +62,8 @@ def drive(
     say: Say = lambda line: None,
 ) -> Motion:
     """Motion for an avatar from a video, a Live Link Face CSV, ARKit JSON, a `.motion`, an `.avatar`, or "demo".
+
+    Sound and text: `drive_by_speech`.
 
     Args:
         avatar: Who will be driven.
@@ -115,8 +116,8 @@ def export(
         avatar: What is exported.
         output: Where to.
         motion: As for `resolve_motion`.
-        sound: File with the motion's sound, for .html; found by the name of the footage or of the motion's source
-            when left out, where that file is still there.
+        sound: File with the motion's sound, for .html and beside .glb (as .wav); found by the name of the footage or
+            of the motion's source when left out, where that file is still there or lies beside the motion.
         frame: Of the motion, for .ply, .spz and .glb of an avatar with splats; the first when left out, and for .glb
             the whole animated mesh.
 
@@ -125,32 +126,16 @@ def export(
         ExportError: unknown suffix, or the file did not survive being read back.
     """
     output, resolved = Path(output), resolve_motion(avatar, motion)
-    samples = _sound(avatar, resolved, sound) if output.suffix.lower() == ".html" and resolved is not None else None
+    suffix, found = output.suffix.lower(), None
+    # A page carries its sound; a GLB cannot, so the sound of a motion that was named lies beside it.
+    if resolved is not None and (suffix == ".html" or (suffix == ".glb" and (sound or resolved is not avatar.motion))):
+        found = find_sound(avatar, resolved, motion, sound)
+    samples, beside = sound_samples(found, SOUND_RATE), output.with_suffix(".wav")
     write_file(avatar, output, motion="none" if resolved is None else resolved, sound=samples, frame=frame)
+    own = found is not None and beside.exists() and beside.samefile(found[0])
+    if samples is not None and suffix == ".glb" and frame is None and not own:
+        write_wav(beside, samples, SOUND_RATE)
     return output
-
-
-def _sound(avatar: Avatar, motion: Motion, given: Path | str | None) -> Tensor | None:
-    """The sound of a motion: of a file that is named, else of what it was made from, where that is at hand."""
-    path = Path(given or "")
-    if given is None:
-        own = motion is avatar.motion and avatar.footage is not None
-        sources = avatar.footage.sources if own and avatar.footage else (motion.source,)
-        if len(sources) != 1 or not Path(sources[0]).is_file():
-            return None
-        path = Path(sources[0])
-    start = 0.0
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        view = capture.open_capture(path).views[0]
-        if view.audio is None and given is None:
-            return None
-        path, start = view.audio or path, view.audio_start
-    try:
-        return capture.load_audio(path, SOUND_RATE, start)
-    except CaptureError:
-        if given is not None:
-            raise
-        return None  # the motion's source is no sound
 
 
 def render(
@@ -159,9 +144,18 @@ def render(
     *,
     motion: Motion | Path | str | None = None,
     settings: RenderSettings | None = None,
+    sound: Path | str | None = None,
     progress: Progress | None = None,
 ) -> dict:
     """Draws an MP4 or a PNG.
+
+    Args:
+        avatar: Who is drawn.
+        output: Where to.
+        motion: As for `resolve_motion`.
+        settings: How it is drawn.
+        sound: File with the motion's sound, for .mp4; found as in `export` when left out.
+        progress: Called with stage, done, total.
 
     Returns:
         Number of frames, width, height, and frames drawn per second.
@@ -183,7 +177,10 @@ def render(
         untextured=settings.untextured,
     )
     footage = _open_again(avatar, source) if source is not None else None
-    return film(avatar, Path(output), resolve_motion(avatar, motion), film_settings, footage=footage, progress=progress)
+    resolved, heard = resolve_motion(avatar, motion), None
+    if resolved is not None and Path(output).suffix.lower() != ".png" and (sound or resolved is not avatar.motion):
+        heard = find_sound(avatar, resolved, motion, sound)
+    return film(avatar, Path(output), resolved, film_settings, footage=footage, sound=heard, progress=progress)
 
 
 def contact_sheet(avatar: Avatar, output: Path | str, *, footage: Path | str | None = None) -> None:

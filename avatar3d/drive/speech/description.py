@@ -57,6 +57,7 @@ MANNERS: dict[str, Manner] = {
     "fear|afraid|scare|terrif|fright": _emotion("fearful"),
     "disgust|revolt|repuls": _emotion("disgusted"),
     "contempt|scorn|disdain|arrogan|sneer": _emotion("contempt"),
+    "warm|friendl|kind": Manner(units={"AU6": 0.4, "AU12": 0.4}, pose=(0.0, 0.0, -0.04)),
     "calm|relax|seren|gentl|soft|neutral": Manner(units={}, movement=0.75, pace=0.75),
     "excit|enthusias|lively|livel|eager|energ": Manner(
         units={"AU1": 0.35, "AU2": 0.4, "AU5": 0.25, "AU12": 0.35, "AU6": 0.25}, movement=1.5, pace=1.4),

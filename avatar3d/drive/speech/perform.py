@@ -18,6 +18,8 @@ from avatar3d.types import Motion
 from avatar3d.typing import typed
 
 _BLOCK = 10 * RATE
+_ROUNDING = 5e-3
+"""Frames: a sound of 0.5 s at 44.1 kHz may have one sample more at 16 kHz, and no frame for it."""
 
 
 class FrameClock:
@@ -122,7 +124,7 @@ def perform_blocks(
     clock = FrameClock(float(fps), 58)
     pieces = [clock.push(joined(performer.push(*block))) for block in blocks]
     pieces.append(clock.push(joined(performer.flush())))
-    count = max(1, math.ceil(duration * fps - 1e-6))
+    count = max(1, math.ceil(duration * fps - _ROUNDING))
     pieces.append(clock.flush(count))
     frames = torch.cat(pieces)[:count]
     if not len(frames):

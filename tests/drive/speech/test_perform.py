@@ -26,7 +26,7 @@ def babble(rows):
 @pytest.mark.parametrize("samples", [1, 319, 16000, 16001, 37777])
 def test_motion_is_as_long_as_the_sound(fps, samples):
     motion = perform(babble(-(-samples // 320)), torch.zeros(samples), fps=fps)
-    assert motion.frames == max(1, math.ceil(samples / RATE * fps - 1e-6)) and motion.fps == fps
+    assert motion.frames == max(1, math.ceil(samples / RATE * fps - 5e-3)) and motion.fps == fps
     assert bool(motion.expression.isfinite().all())
 
 
@@ -131,6 +131,6 @@ def test_real_speech_of_every_kind_stays_within_bounds(data):
     for path in sorted(folder.iterdir())[::4]:
         samples = load_audio(path)
         motion = perform(torch.zeros(-(-len(samples) // 320), 52), samples, SpeechSettings(emotion="auto"))
-        assert motion.frames == math.ceil(len(samples) / RATE * 30 - 1e-6)
+        assert motion.frames == math.ceil(len(samples) / RATE * 30 - 5e-3)
         assert bool(motion.expression.isfinite().all()) and 0 <= motion.expression.min() <= motion.expression.max() <= 1
         assert motion.rotations["head"].norm(dim=1).max() < 0.3
