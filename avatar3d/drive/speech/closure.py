@@ -138,7 +138,7 @@ def _reach(
     amount = amount.clamp(0, 1)[:, None]
     before = gaps(curves)
     wanted = (1 - amount) * before - amount * below
-    needed = ((amount > 0) & (before > wanted)).any(1, keepdim=True) * amount
+    needed = amount * (before - wanted).amax(1, keepdim=True).clamp(0, 1)  # all of it from 1 mm on
     changed = curves.clone()
     fade = [i for name, i in ARKIT_INDEX.items() if name.startswith(tuple(fading))]
     changed[:, fade] *= 1 - needed * _FADED

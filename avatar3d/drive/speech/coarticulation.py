@@ -25,7 +25,7 @@ from avatar3d.types.arkit import ARKIT_INDEX
 from avatar3d.typing import typed
 
 _FINE = 2  # cells per row
-_INERTIA = {"jaw": 0.032, "round": 0.050, "spread": 0.045, "upper": 0.030, "lower": 0.030, "lips": 0.022,
+_INERTIA = {"jaw": 0.036, "round": 0.050, "spread": 0.045, "upper": 0.030, "lower": 0.030, "lips": 0.022,
             "cheek": 0.04, "tongue": 0.03}  # fmt: skip
 _LEAD = {"round": 0.03}  # seconds by which a group runs ahead of the sound
 _REST_AFTER = 0.4  # seconds of silence after which the mouth is really at rest

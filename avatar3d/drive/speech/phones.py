@@ -152,7 +152,8 @@ def articulations(symbol: str) -> tuple[Articulation, ...]:
     parts: list[Articulation] = []
     for char in text:
         parts += _letter(char)
-        marks = unicodedata.normalize("NFD", char)[1:] if char not in PLACE_OF and char not in VOWELS else char
+        alone = unicodedata.category(char) in ("Mn", "Lm")
+        marks = char if alone else unicodedata.normalize("NFD", char)[1:]
         for mark in marks:
             if parts and (changed := _modified(parts[-1], mark)) is not None:
                 parts[-1] = changed

