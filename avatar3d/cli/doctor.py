@@ -16,6 +16,10 @@ OPTIONAL = {
     "anny": ("body", "rebuild the head asset, whole bodies"),
     "smplx": ("smplx", "SMPL-X, SMPL-H; checks of FLAME"),
     "viser": ("view", "the viewer, `avatar3d view`"),
+    "hama": ("speech", "phones of real speech"),
+    "pocketsphinx": ("speech", "words aligned with a recording"),
+    "pypinyin": ("speech", "text in Chinese characters"),
+    "onnxruntime": ("speech", "Piper voices"),
 }
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the engine checks use, outside the tree, in build/engines (or $AVATAR3D_ENGINES):
-#   the Khronos glTF validator, three.js and splat-transform (npm), headless Chromium and Godot 3 where apt may install them.
+#   the Khronos glTF validator, three.js and splat-transform (npm), headless Chromium and Godot 3 where apt may install them;
+#   the speech programs espeak-ng and flite likewise.
 #   With --blender also Blender as a Python module, 1 GB, in an environment of its own.
 # What cannot be installed is said, and its checks skip themselves.
 set -euo pipefail
@@ -33,6 +34,16 @@ if ! command -v godot3-server >/dev/null && ! command -v godot3 >/dev/null; then
             { echo "engines: Godot could not be installed"; status=1; }
     else
         echo "engines: no Godot; install the package godot3-server"
+        status=1
+    fi
+fi
+
+if ! command -v espeak-ng >/dev/null || ! command -v flite >/dev/null; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends espeak-ng flite; } >/dev/null 2>&1 ||
+            { echo "voices: espeak-ng and flite could not be installed"; status=1; }
+    else
+        echo "voices: text is not spoken in the tests; install the packages espeak-ng and flite"
         status=1
     fi
 fi
