@@ -10,11 +10,13 @@ from avatar3d.errors import AvatarError
 
 COMMANDS = {
     "fit": "footage of a person -> .avatar",
-    "drive": "video, ARKit recording, motion file -> .motion",
+    "drive": "video, sound, text, ARKit recording, meshes -> .motion",
+    "live": "motion, sound, text or microphone -> Unreal, Unity (Live Link Face over UDP)",
     "render": "avatar (and motion) -> MP4 or PNG",
     "export": "avatar (and motion) -> GLB, HTML, OBJ, PLY, SPZ, Live Link CSV",
     "view": "avatar in the browser: sliders, motion, any camera",
     "evaluate": "avatar against a clip: PSNR, SSIM, landmarks, expression, pose",
+    "evaluate-motion": "motion made from speech against tracked motion of the same speech",
     "info": "what a file holds",
     "doctor": "what of avatar3d works on this machine, and what to do about the rest",
     "bench": "speed against peers and rooflines",
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(command: str, argv: list[str]) -> int:
     import tyro
 
-    module = importlib.import_module(f"avatar3d.cli.{command}")
+    module = importlib.import_module(f"avatar3d.cli.{command.replace('-', '_')}")
     try:
         arguments = tyro.cli(module.Arguments, args=argv, prog=f"avatar3d {command}", description=module.__doc__)
     except SystemExit as stop:

@@ -1,0 +1,64 @@
+"""Sound -> motion: the network hears what the mouth does, the performer adds the rest."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.drive.speech.cues import Cue
+from avatar3d.drive.speech.mouth import Mouth
+from avatar3d.drive.speech.perform import Block, perform_blocks
+from avatar3d.drive.speech.settings import SpeechSettings
+from avatar3d.nets.mel import SAMPLE_RATE
+from avatar3d.sound import load_audio, resample_audio
+from avatar3d.types import Motion
+from avatar3d.typing import typed
+
+_BLOCK = 10 * SAMPLE_RATE
+
+
+@typed
+def from_speech(
+    sound: str | Path | Float[Tensor, "n"],
+    *,
+    rate: int = SAMPLE_RATE,
+    fps: float | int = 30.0,
+    settings: SpeechSettings | None = None,
+    cues: Sequence[Cue] = (),
+) -> Motion:
+    """Motion for speech in any language; needs no words, and no GPU.
+
+    Args:
+        sound: A sound or video file, or samples at full scale -1 to 1.
+        rate: Samples per second, where `sound` is samples.
+        fps: Frames per second of the motion.
+        settings: How it is acted.
+        cues: What to do at which time.
+
+    Returns:
+        A motion as long as the sound, frame k at k / fps seconds.
+
+    Raises:
+        CaptureError: the file cannot be read, or has no sound.
+        ValueError: a rate that is not positive.
+    """
+    if rate < 1 or not fps > 0:
+        raise ValueError(f"from_speech: rate={rate}, fps={fps:g}; expected positive numbers.")
+    if isinstance(sound, Tensor):
+        samples, source = resample_audio(sound, rate, SAMPLE_RATE), "speech"
+    else:
+        samples, source = load_audio(sound, SAMPLE_RATE), str(sound)
+    duration = len(samples) / SAMPLE_RATE
+    return perform_blocks(_blocks(samples), duration, settings, cues=cues, fps=float(fps), source=source)
+
+
+def _blocks(samples: Tensor) -> Iterator[Block]:
+    """Ten seconds at a time: what the mouth does needs no memory of the whole."""
+    mouth = Mouth()
+    for start in range(0, len(samples), _BLOCK):
+        part = samples[start : start + _BLOCK]
+        rows = mouth.push(part)
+        yield rows.curves, part, rows.closed, rows.touching
+    rows = mouth.flush()
+    yield rows.curves, samples[:0], rows.closed, rows.touching

@@ -1,0 +1,60 @@
+"""What the speech network hears, as articulation: still in silence and noise, lips shut where they must be."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from avatar3d.nets.speech_motion import Heard, SpeechMotionNet
+from avatar3d.typing import typed
+
+_SURE = (0.35, 0.7)
+"""Probabilities at which lips begin to close, and are closed."""
+_AWAKE = (0.25, 0.6)
+"""Probabilities of a voice at which the mouth begins to move, and moves fully."""
+_ATTACK, _RELEASE = 0.5, 0.12
+"""Shares of the way to open and to close the gate, per row."""
+
+
+@dataclass(frozen=True)
+class Articulated:
+    """Rows of articulation, 50 a second: what `Performer.push` takes."""
+
+    curves: Float[Tensor, "t 52"]
+    closed: Float[Tensor, "t"]
+    touching: Float[Tensor, "t"]
+
+
+class Mouth:
+    """Articulation of 16 kHz sound that arrives in pieces."""
+
+    def __init__(self) -> None:
+        """Starts before the first sample, at rest."""
+        self._net = SpeechMotionNet()
+        self._gate = 0.0
+
+    @typed
+    def push(self, samples: Float[Tensor, "n"]) -> Articulated:
+        """The rows that these samples decide."""
+        return self._settled(self._net.push(samples))
+
+    def flush(self) -> Articulated:
+        """What is left after the last sample."""
+        return self._settled(self._net.flush())
+
+    def _settled(self, heard: Heard) -> Articulated:
+        gates = torch.zeros(len(heard.voice))
+        for i, wanted in enumerate(_between(heard.voice, _AWAKE).tolist()):
+            self._gate += (wanted - self._gate) * (_ATTACK if wanted > self._gate else _RELEASE)
+            gates[i] = self._gate
+        gates = (gates * 1.02 - 0.02).clamp(min=0)  # rest is rest, not nearly
+        return Articulated(
+            heard.curves * gates[:, None],
+            _between(heard.closed, _SURE) * gates,
+            _between(heard.labiodental, _SURE) * gates,
+        )
+
+
+def _between(values: Tensor, ends: tuple[float, float]) -> Tensor:
+    return ((values - ends[0]) / (ends[1] - ends[0])).clamp(0, 1)
