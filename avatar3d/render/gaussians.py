@@ -8,10 +8,10 @@ from torch import Tensor
 
 from avatar3d import ops
 from avatar3d.geometry.harmonics import rotate_splat_sh
-from avatar3d.geometry.rotation import rotvec_to_matrix
+from avatar3d.geometry.rotation import matrix_to_rotvec, rotvec_to_matrix
 from avatar3d.geometry.transform import global_transforms
 from avatar3d.types import Rig
-from avatar3d.types.gaussians import BASIS_ROWS, Gaussians
+from avatar3d.types.gaussians import BASIS_ROWS, TURN, Gaussians
 from avatar3d.typing import Backend, typed
 
 HEAD_CHAIN = ("head", "neck", "root")
@@ -51,9 +51,9 @@ def pose_gaussians(
     *,
     backend: Backend = "auto",
 ) -> PosedGaussians:
-    """Brings splats into the world: what the expression changes, then the triangles they are bound to.
+    """Brings splats into the world: what expression and turn of the head change, then the triangles they are bound to.
 
-    Differentiable in every attribute, vertices, coefficients and head rotation.
+    Differentiable in every attribute, vertices and coefficients, and in the head's rotation but for what it changes.
 
     Args:
         gaussians: Splats of an avatar.
@@ -77,7 +77,7 @@ def pose_gaussians(
     faces, face = rig.faces.to(like.device), gaussians.face.to(like.device)
     barycentrics = gaussians.barycentrics.to(like)
     b = len(vertices)
-    change = None if coefficients is None else _change(gaussians, coefficients.to(like))
+    change = None if coefficients is None else _change(gaussians, coefficients.to(like), head_rotation)
     if change is None:
         scales = log_scales.exp()
         means, quats, scales = ops.rig_splats(
@@ -120,11 +120,18 @@ def head_rotation_of(rig: Rig, rotations: dict[str, Float[Tensor, "b 3"]], batch
     return global_transforms(rig.joint_parents, rest, R)[:, joint, :3, :3]
 
 
-def _change(gaussians: Gaussians, coefficients: Float[Tensor, "b s"]) -> Float[Tensor, "b n 14"] | None:
-    """What the expression adds to the attributes."""
+def _change(
+    gaussians: Gaussians, coefficients: Float[Tensor, "b s"], head_rotation: Float[Tensor, "b 3 3"] | None
+) -> Float[Tensor, "b n 14"] | None:
+    """What the expression and the turn of the head add to the attributes."""
     if gaussians.mixing is None or gaussians.basis is None:
         return None
     mixing, basis = gaussians.mixing.to(coefficients), gaussians.basis.to(coefficients)
+    if mixing.shape[1] == coefficients.shape[1] + TURN:
+        turn = coefficients.new_zeros(len(coefficients), TURN)
+        if head_rotation is not None:
+            turn = matrix_to_rotvec(head_rotation.detach().to(coefficients))
+        coefficients = torch.cat([coefficients, turn], 1)
     if mixing.shape[1] != coefficients.shape[1]:
         raise ValueError(f"pose_gaussians: {coefficients.shape[1]} coefficients for splats made for {mixing.shape[1]}.")
     components = coefficients @ mixing.T

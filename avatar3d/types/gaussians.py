@@ -16,6 +16,8 @@ BASIS_ROWS: dict[str, slice] = {
     "logit_opacities": slice(13, 14),
 }
 """Columns of `Gaussians.basis`."""
+TURN = 3
+"""Columns that `Gaussians.mixing` may have beyond the rig's shapes: the rotation vector R_world_head, radians."""
 SH_COUNTS = (1, 4, 9)
 """Coefficients per colour of the degrees that an avatar may have: 0, 1, 2."""
 
@@ -44,7 +46,8 @@ class Gaussians:
     """Real spherical harmonics of the sRGB colour less 0.5, in 3DGS's order and sign, degree 0 to 2. Directions are in
     the head joint's frame, so that they turn with the head."""
     mixing: Float[Tensor, "e s"] | None = None
-    """Components of `basis` from the rig's shape coefficients."""
+    """Components of `basis` from the rig's shape coefficients and, where there are `TURN` columns more, from the
+    rotation vector of the head in the world: what its turn changes beside moving it."""
     basis: Float[Tensor, "e n 14"] | None = None
     """Change of the attributes for each component at 1: offsets 3, quats 4 (added, then normalised), log_scales 3,
     colour 3 (of the first SH coefficient), logit_opacities 1; see `BASIS_ROWS`."""
@@ -107,7 +110,7 @@ class Gaussians:
             )
         if self.count and int(self.group.max()) >= len(self.group_names):
             raise ValueError(f"Gaussians: group {int(self.group.max())}, but only {len(self.group_names)} are named.")
-        if self.mixing is not None and self.mixing.shape[1] != shapes:
+        if self.mixing is not None and self.mixing.shape[1] not in (shapes, shapes + TURN):
             raise ValueError(f"Gaussians: mixing is for {self.mixing.shape[1]} shapes, and the rig has {shapes}.")
         names = ("barycentrics", "offsets", "quats", "log_scales", "logit_opacities", "sh", "mixing", "basis",
                  "limits")  # fmt: skip

@@ -1,20 +1,24 @@
 """Splats on a head whose pictures are rendered: they must come to look like it, again and again in the same way."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from avatar3d import models
+from avatar3d import models, ops
 from avatar3d.appearance.splats import SplatConfig
 from avatar3d.appearance.splats.checkpoint import load_fitting, save_fitting
 from avatar3d.appearance.splats.cloud import Cloud
 from avatar3d.appearance.splats.fit import Fitting, draw, on_background, settle
+from avatar3d.appearance.splats.hull import carve, hair
 from avatar3d.appearance.splats.initial import beyond_mesh, on_mesh
 from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.reconstruct import components
 from avatar3d.appearance.splats.shots import Shot, halved, take_shots
+from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.models.anchors import ANCHOR_SIZE, with_anchors
+from avatar3d.models.motion import head_rotation
 from avatar3d.models.rig import build_rig, pose_rig
 from avatar3d.render.mesh import render_mesh
 from avatar3d.types import ARKIT_INDEX, Camera, Motion, TextureSet
@@ -205,15 +209,64 @@ def test_cloud_keeps_its_budget_and_drops_the_faint(rig, motion, looks, shots):
     assert cloud.count == 1450
     assert float(cloud.leaves["logit_opacities"].detach().min()) > -8
     assert all(len(m[0]) == len(x) for m, x in ((cloud.moments[n], x) for n, x in cloud.leaves.items() if n != "basis"))
-    assert cloud.gaussians().basis.shape == (2, 1450, 14)
+    assert cloud.gaussians().basis.shape == (5, 1450, 14)
     cloud.reshape_to(1450, grow=False)
     assert cloud.count == 1450
+
+
+def test_hair_and_clothes_do_not_change_with_the_turn_of_the_head(rig, motion, looks, shots):
+    fitting = start(rig, motion, looks, shots, CONFIG)
+    cloud = fitting.cloud
+    cloud.fixed.group[:700] = 1  # as if they were hair
+    fitting.run()
+    basis, group = cloud.gaussians().basis, cloud.fixed.group
+    assert (group == 1).sum() > 500 and not basis[-3:, group == 1].any()
+    assert basis[-3:, group == 0].any() and basis[:-3, group == 1].any()
+
+
+def test_hair_is_carved_out_of_the_masks(rig, motion):
+    T = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
+    T[2, 3] = 0.8
+    camera = Camera.from_focal(200, 128, 128, T)
+    turned = {
+        **vars(motion),
+        "rotations": {"head": torch.tensor([[0.0, y, 0.0] for y in (-0.5, -0.3, -0.1, 0.1, 0.3, 0.5)])},
+    }
+    poses = Poses.of(with_anchors(rig), Motion(**turned))
+    head = rig.joint_names.index("head")
+    scalp = rig.regions["scalp"]
+    middle = rig.neutral[scalp].mean(0)
+    bare, haired = rig.neutral, rig.neutral.clone()
+    haired[scalp] += 0.02 * torch.nn.functional.normalize(rig.neutral[scalp] - middle, dim=1)
+
+    def seen(neutral):
+        rigs = with_anchors(replace(rig, neutral=neutral))
+        vertices = Poses.of(rigs, Motion(**turned)).vertices(torch.arange(FRAMES))[0][:, : len(neutral)]
+        alpha = render_mesh(vertices, rig.faces, camera, uvs=rig.uvs, uv_faces=rig.uv_faces,
+                            texture=torch.ones(1, 4, 4, 3)).alpha  # fmt: skip
+        masks = (alpha > 0.5).byte() * 255
+        return [Shot(frame=i, image=torch.full((128, 128, 3), 90, dtype=torch.uint8), mask=masks[i], camera=camera,
+                     close=False) for i in range(FRAMES)]  # fmt: skip
+
+    points, normals, colours = carve(rig, poses, seen(haired))
+    outside = points + rig.joint_positions[head] - middle
+    nearest = ops.nearest_on_mesh(points + rig.joint_positions[head], haired, rig.faces).distance
+    above = (outside[:, 1] > 0.03) & (outside[:, 2].abs() < 0.03)  # where pictures show the outline
+    assert above.sum() > 200 and float(nearest[above].median()) < 0.006
+    assert float((torch.nn.functional.normalize(outside[above], dim=1) * normals[above]).sum(1).median()) > 0.8
+    assert float((colours - 90 / 255).abs().max()) < 1e-5
+    few = carve(rig, poses, seen(bare))
+    assert few is None or len(few[0]) < len(points) / 3  # a shell of half a cell
+    splats = hair(rig, poses, seen(haired), 100, 1)
+    assert splats.count == 100 and (splats.face == len(rig.faces) + head).all() and (splats.group == 1).all()
 
 
 def test_components_leave_gaze_to_the_eyes_and_know_their_limits(motion):
     mixing, limits = components(motion, torch.arange(FRAMES), 4)
     assert float(mixing[:, ARKIT_INDEX["eyeLookUpLeft"]].abs().max()) == 0
-    values = motion.expression @ mixing.T
+    assert mixing.shape == (7, 55) and not mixing[:4, 52:].any() and not mixing[4:, :52].any()
+    turn = matrix_to_rotvec(head_rotation(motion).float())
+    values = torch.cat([motion.expression, turn], 1) @ mixing.T
     torch.testing.assert_close(values.amin(0), limits[:, 0], rtol=0, atol=1e-6)
     torch.testing.assert_close(values.amax(0), limits[:, 1], rtol=0, atol=1e-6)
     assert abs(float(mixing[0, ARKIT_INDEX["jawOpen"]])) > 0.99

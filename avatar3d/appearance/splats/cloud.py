@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 
 from avatar3d.geometry.rotation import quat_to_matrix
-from avatar3d.types.gaussians import Gaussians
+from avatar3d.types import ARKIT_NAMES
+from avatar3d.types.gaussians import GROUP_NAMES, Gaussians
 
-RATES = {"offsets": 4e-3, "quats": 4e-3, "log_scales": 8e-3, "logit_opacities": 4e-2, "sh_first": 4e-3,
-         "sh_rest": 6e-4, "basis": 2e-3}  # fmt: skip
+RATES = {"offsets": 0.016, "quats": 0.016, "log_scales": 0.032, "logit_opacities": 0.16, "sh_first": 0.016,
+         "sh_rest": 2.4e-3, "basis": 8e-3}  # fmt: skip
 """Adam's step for every attribute at the start."""
 DECAY = {"basis": 0.5, "sh_rest": 0.5}
 """Pull towards 0, in terms of the step (decoupled, Loshchilov and Hutter 2019)."""
 AXIS = {"basis": 1}
 """Axis that counts the splats, where it is not the first."""
+UNTURNED = torch.tensor([GROUP_NAMES.index("hair"), GROUP_NAMES.index("other")], dtype=torch.uint8)
+"""Groups that do not change with the head's turn: they would learn when it turned, not how."""
 EPSILON = 1e-7
 """Of Adam. The loss is a mean over pixels, and a splat that pictures show plainly has gradients of 1e-6 and more; one
 that they graze has less, and would otherwise wander as fast."""
@@ -68,6 +71,10 @@ class Cloud:
     def step(self, rate: float) -> None:
         """One step of Adam at `rate` times `RATES`, and clears the gradients."""
         self.steps += 1
+        basis = self.leaves.get("basis")
+        if basis is not None and basis.grad is not None:
+            turned = (self.fixed.mixing[:, len(ARKIT_NAMES) :] != 0).any(1)
+            basis.grad[turned.nonzero(), torch.isin(self.fixed.group, UNTURNED).nonzero()[:, 0]] = 0
         for name, x in self.leaves.items():
             if x.grad is None:
                 continue

@@ -18,7 +18,7 @@ class SplatConfig:
     frames: int = 300
     """At most this many frames are looked at."""
     components: int = 10
-    """Of the expression-dependent basis."""
+    """Of the expression-dependent basis; three more go with the turn of the head."""
     degree: int = 1
     """Of the spherical harmonics."""
     ssim: float = 0.2

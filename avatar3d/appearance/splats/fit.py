@@ -24,6 +24,8 @@ RESHAPE_EVERY = 200
 RESTRAIN_EVERY = 10
 COARSE = 0.35
 """Share of the schedule in which pictures are looked at in half their size."""
+SETTLE_RATE = 3.0
+"""Of the corrections of held-out frames, relative to those of the others: they are looked at a few times only."""
 COARSE_ROUNDS = 0.7
 """Share of a held-out frame's corrections that are made in half the size."""
 ESTIMATE_AFTER, DEARER = 40, 2.2
@@ -129,7 +131,7 @@ def draw(
     Everything is turned into the head's frame first, in which the spherical harmonics are.
     """
     R = R_head[0].detach()
-    posed = pose_gaussians(splats, poses.rig, vertices @ R, coefficients)
+    posed = pose_gaussians(splats, poses.rig, vertices @ R, coefficients, R[None])
     T = shot.camera.T_camera_world.float().clone()
     T[:3, :3] = T[:3, :3] @ R
     absolute = torch.zeros(1, posed.means.shape[1], 2, requires_grad=True) if credit else None
@@ -146,8 +148,13 @@ def photometric(drawn: Tensor, target: Tensor, share: float) -> Tensor:
 
 
 @torch.no_grad()
-def step_poses(poses: Poses, moments: dict[str, tuple[Tensor, Tensor]], rows: Tensor, rate: float) -> None:
-    """Adam with short memory on the corrections of some frames alone: the others' moments stay as they are."""
+def step_poses(
+    poses: Poses, moments: dict[str, tuple[Tensor, Tensor]], rows: Tensor, rate: float, *, shared: bool = True
+) -> None:
+    """Adam with short memory on the corrections of some frames alone: the others' moments stay as they are.
+
+    `shared`: what a torso is corrected by goes to the frames around too.
+    """
     for name, x in poses.corrections.items():
         if x.grad is None:
             continue
@@ -156,7 +163,7 @@ def step_poses(poses: Poses, moments: dict[str, tuple[Tensor, Tensor]], rows: Te
         m[rows] = 0.7 * m[rows] + 0.3 * g
         v[rows] = 0.9 * v[rows] + 0.1 * g.square()
         change = rate * POSE_RATES.get(name, TORSO_RATE) * m[rows] / (v[rows].sqrt() + 1e-12)
-        if name in POSE_RATES:
+        if name in POSE_RATES or not shared:
             x[rows] -= change
         else:
             apart = torch.arange(len(x)) - rows[:, None]
@@ -197,7 +204,7 @@ def settle(
             drawn, _ = draw(gaussians, poses, vertices, coefficients, R_head, shot, background)
             loss = photometric(drawn, on_background(shot, background), config.ssim) + 1e-4 * poses.penalty(rows)
             loss.backward()
-            step_poses(poses, moments, rows, 0.1 ** (i / rounds))
+            step_poses(poses, moments, rows, SETTLE_RATE * 0.1 ** (i / rounds), shared=False)
         before = frame
         if progress:
             progress("poses", done + 1, len(by_frame))

@@ -108,7 +108,9 @@ def make(
     )  # fmt: skip
 
 
-def beyond_mesh(rig: Rig, poses: Poses, shots: list[Shot], count: int, degree: int) -> Gaussians | None:
+def beyond_mesh(
+    rig: Rig, poses: Poses, shots: list[Shot], count: int, degree: int, *, hair: bool = True
+) -> Gaussians | None:
     """Splats for what the pictures show of the person beside the mesh: hair goes with the head, the rest with the root.
 
     Every pixel of the person beyond the mesh becomes a point: beside the head in the plane through its middle, below
@@ -120,13 +122,14 @@ def beyond_mesh(rig: Rig, poses: Poses, shots: list[Shot], count: int, degree: i
         shots: The pictures, best first.
         count: At most this many.
         degree: Of the spherical harmonics.
+        hair: Whether what goes with the head is wanted.
     """
-    found: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    found: list[tuple[Tensor, ...]] = []
     for shot in shots:
         points = _points(rig, poses, shot)
         if points is not None:
-            found.append(points)
-    if not found:
+            found.append(points if hair else tuple(c[points[0] == 0] for c in points))
+    if not any(len(points[0]) for points in found):
         return None
     columns = tuple(torch.cat(column) for column in zip(*found, strict=True))
     chosen = [

@@ -12,23 +12,30 @@ from avatar3d.appearance.splats.checkpoint import load_fitting, save_fitting
 from avatar3d.appearance.splats.cloud import Cloud
 from avatar3d.appearance.splats.config import SplatConfig
 from avatar3d.appearance.splats.fit import Fitting, Progress, settle
+from avatar3d.appearance.splats.hull import hair
 from avatar3d.appearance.splats.initial import beyond_mesh, on_mesh
 from avatar3d.appearance.splats.masks import FootageMasker
 from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.shots import Shot, take_shots
 from avatar3d.errors import TrackingError
+from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.models.anchors import with_anchors
 from avatar3d.models.motion import head_rotation
 from avatar3d.types import ARKIT_NAMES, Avatar, Motion, TextureSet
 from avatar3d.types.capture import Capture
 from avatar3d.types.gaussians import Gaussians
 
-BEYOND = 0.3
-"""Share of the first splats that hair and clothes may take."""
+BEYOND, HAIR = 0.2, 0.3
+"""Splats that clothes and hair may have at first, as shares of those on the mesh."""
 START = 0.5
 """Share of all splats that there are at the start."""
+TURN_RANGE, LEAST_TURN = 2.0, 0.05
+"""Standard deviation of a component that is driven by the head's turn: what it changes moves as fast as this is large.
+And the least standard deviation of the turn itself that counts, radians."""
 HULL_SHOTS = 12
-"""Pictures in which hair and clothes are looked for."""
+"""Pictures in which clothes are looked for."""
+CARVE_SHOTS = 30
+"""Pictures that say where hair can be."""
 
 
 def add_splats(
@@ -140,6 +147,16 @@ def _evenly(frames: Tensor, count: int) -> Tensor:
     return frames[torch.linspace(0, len(frames) - 1, count).round().long()]
 
 
+def _spread_out(R: Tensor, count: int) -> list[int]:
+    """At most `count` of some rotations `[n, 3, 3]`: always the one farthest from those that there are."""
+    chosen = [0]
+    distance = torch.full((len(R),), torch.inf)
+    while len(chosen) < min(count, len(R)):
+        distance = torch.minimum(distance, (R - R[chosen[-1]]).square().sum((1, 2)))
+        chosen.append(int(distance.argmax()))
+    return chosen
+
+
 def _weighted(shots: list[Shot]) -> list[Shot]:
     """Blurred pictures count less: by sharpness against the median of their kind."""
     out: list[Shot] = []
@@ -166,9 +183,10 @@ def _start(avatar: Avatar, poses: Poses, shots: list[Shot], config: SplatConfig,
     parts = [on_mesh(avatar.rig, avatar.appearance, R[frontal[0]], count, config.degree, generator)]
     with torch.no_grad():
         looked_at = [whole[f] for f in dict.fromkeys(chosen) if f in whole]
-        outside = beyond_mesh(avatar.rig, poses, looked_at, round(count * BEYOND), config.degree)
-    if outside is not None:
-        parts.append(outside)
+        around = [whole[int(rows[i])] for i in _spread_out(R, CARVE_SHOTS) if int(rows[i]) in whole]
+        hull = hair(avatar.rig, poses, around, round(count * HAIR), config.degree)
+        outside = beyond_mesh(avatar.rig, poses, looked_at, round(count * BEYOND), config.degree, hair=hull is None)
+    parts += [part for part in (hull, outside) if part is not None]
     joined = joined_gaussians(parts)
     if not config.components:
         return joined
@@ -192,9 +210,11 @@ def joined_gaussians(parts: list[Gaussians]) -> Gaussians:
 
 
 def components(motion: Motion, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Mixing matrix `[e, 52]` and limits `[e, 2]`: the directions in which the footage's expression varies most.
+    """Mixing matrix `[e, 55]` and limits `[e, 2]`: the directions in which the footage's expression varies most, and
+    the turn of the head about three axes.
 
-    Gaze is left out: it turns the eyes, which are geometry.
+    Gaze is left out: it turns the eyes, which are geometry. The turn changes how light falls and makes good a surface
+    that lies a little wrong.
     """
     e = motion.expression[rows].clone()
     gaze = torch.tensor(["eyeLook" in name for name in ARKIT_NAMES])
@@ -202,8 +222,11 @@ def components(motion: Motion, rows: Tensor, count: int) -> tuple[Tensor, Tensor
     _, _, V = torch.linalg.svd(e - e.mean(0), full_matrices=False)
     mixing = V[: min(count, len(V))]
     mixing = mixing * torch.sign((e @ mixing.T).mean(0))[:, None]
-    values = e @ mixing.T
-    return mixing.contiguous(), torch.stack([values.amin(0), values.amax(0)], 1)
+    turn = matrix_to_rotvec(head_rotation(motion)[rows].float())
+    scale = TURN_RANGE / turn.std(0, correction=0).clamp_min(LEAST_TURN)
+    mixing = torch.block_diag(mixing, torch.diag(scale))
+    values = torch.cat([e, turn], 1) @ mixing.T
+    return mixing, torch.stack([values.amin(0), values.amax(0)], 1)
 
 
 def _in_words(seconds: float) -> str:

@@ -112,10 +112,11 @@ export class SplatPicture {
   /** After the rig was posed. */
   update(expression) {
     refill(this.gl, this.vertices, "rgba32f", this.rig.count, this.rig.vertices);
-    const shapes = expression.length;
+    const inputs = [...expression, ...turnOf(this.rig.headRotation)];
+    const columns = this.mixing ? this.mixing.length / this.components : 0; // with or without the turn
     for (let e = 0; e < this.components; e++) {
       let value = 0;
-      for (let s = 0; s < shapes; s++) value += this.mixing[e * shapes + s] * expression[s];
+      for (let s = 0; s < columns; s++) value += this.mixing[e * columns + s] * inputs[s];
       if (this.limits) value = Math.min(Math.max(value, this.limits[2 * e]), this.limits[2 * e + 1]);
       this.values[e] = value;
     }
@@ -245,4 +246,12 @@ export class SplatPicture {
 /** Depth of a point is the dot product with the first three, plus the fourth. */
 function depthRow({ R, t }) {
   return [R[6], R[7], R[8], t[2]];
+}
+
+/** Rotation vector of a matrix whose rows follow each other. */
+function turnOf(R) {
+  const v = [R[7] - R[5], R[2] - R[6], R[3] - R[1]];
+  const twice = Math.hypot(...v); // the sine of the angle, twice
+  const angle = Math.atan2(twice, R[0] + R[4] + R[8] - 1);
+  return v.map((x) => x * (twice > 1e-7 ? angle / twice : 0.5));
 }
