@@ -1,6 +1,6 @@
 """Speech and text to motion: phones, their synthesis with known times, and what the mouth does in them."""
 
-from avatar3d.drive.speech.closure import close_lips, lip_gap, tooth_gap, touch_teeth
+from avatar3d.drive.speech.closure import close_lips, lip_gap, open_lips, tooth_gap, touch_teeth
 from avatar3d.drive.speech.coarticulation import articulate, closures, labiodentals
 from avatar3d.drive.speech.phones import Phone, Speech, articulations
 from avatar3d.drive.speech.rate import RATE
@@ -16,6 +16,7 @@ __all__ = [
     "closures",
     "labiodentals",
     "lip_gap",
+    "open_lips",
     "synthesize",
     "tooth_gap",
     "touch_teeth",

@@ -22,6 +22,7 @@ _TOUCHING = 0.2  # from the lower lip to the upper incisors, mm
 _PARTING = ("mouthUpperUp", "mouthLowerDown", "mouthFunnel", "mouthShrugUpper")
 _FADED = 0.85  # share of the parting curves that a full closure takes away
 _EASY_JAW = 0.1  # jawOpen over which lips do not easily meet
+_MM_PER_JAW = 35.0  # opening in the middle of the mouth per unit of jawOpen
 _CLOSE, _JAW = ARKIT_INDEX["mouthClose"], ARKIT_INDEX["jawOpen"]
 
 
@@ -118,6 +119,22 @@ def close_lips(curves: Float[Tensor, "t 52"], closed: Float[Tensor, "t"]) -> Flo
         closed: 0 free .. 1 the lips meet all along; in between the opening shrinks in proportion.
     """
     return _reach(curves, closed, column_gaps, _PRESSED, _PARTING)
+
+
+@typed
+def open_lips(curves: Float[Tensor, "t 52"], wanted: Float[Tensor, "t"]) -> Float[Tensor, "t 52"]:
+    """Keeps lips at least so far apart (a smile presses them together), by lowering the jaw as much as that takes.
+
+    Args:
+        curves: ARKit coefficients.
+        wanted: The least opening, mm.
+    """
+    short = (wanted - column_gaps(curves).amax(1)).clamp(min=0)
+    changed = curves.clone()
+    for _ in range(2):
+        changed[:, _JAW] = (changed[:, _JAW] + short * (wanted > 0) / _MM_PER_JAW).clamp(max=1)
+        short = (wanted - column_gaps(changed).amax(1)).clamp(min=0)
+    return changed
 
 
 @typed

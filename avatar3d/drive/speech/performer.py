@@ -10,7 +10,7 @@ from torch import Tensor
 
 from avatar3d.drive.speech.acts import Act
 from avatar3d.drive.speech.blinks import Blinks
-from avatar3d.drive.speech.closure import close_lips, lip_gap, touch_teeth
+from avatar3d.drive.speech.closure import close_lips, lip_gap, open_lips, touch_teeth
 from avatar3d.drive.speech.cues import Cue
 from avatar3d.drive.speech.description import describe
 from avatar3d.drive.speech.emotion import HeardEmotion, expression_of, parse_emotion
@@ -147,12 +147,14 @@ class Performer:
             speaking = torch.tensor([float(v.speaking) for v in voices])
             closed = ((1.0 - lip_gap(mouth)) / 0.8).clamp(0, 1) * speaking
         rows, heads, lifts = np.zeros((count, 52)), np.zeros((count, 3)), np.zeros((count, 3))
-        styled, contact = self._styled(mouth).double().numpy(), closed.double().numpy()
+        spoken = self._styled(mouth)
+        styled, contact = spoken.double().numpy(), closed.double().numpy()
         for i, voice in enumerate(voices):
             rows[i], heads[i], lifts[i] = self._step(styled[i], float(contact[i]), voice)
         keep = max(0, self._row + self._ahead - self._first_voice)
         self._voices, self._first_voice = self._voices[keep:], self._first_voice + min(keep, len(self._voices))
         expression = torch.from_numpy(rows).float().clamp(0, 1)
+        expression = open_lips(expression, 0.8 * (lip_gap(spoken) - 1.0).clamp(min=0))
         if touching is not None and bool((touching > 0).any()):
             expression = touch_teeth(expression, touching)
         if bool((closed > 0).any()):

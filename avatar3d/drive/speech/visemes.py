@@ -124,7 +124,7 @@ def _vowel(a: Articulation) -> Viseme:
     return Viseme(
         {
             "jawOpen": 0.09 + (0.26 - 0.2 * r) * openness**1.1 * (0.75 + 0.35 * a.front),
-            "mouthPucker": r * (0.2 + 0.5 * a.height),
+            "mouthPucker": r * (0.22 + 0.54 * a.height),
             "mouthFunnel": r * (0.42 - 0.26 * a.height),
             "mouthStretch": 0.22 * spread,
             "mouthSmile": 0.14 * spread,

@@ -13,6 +13,7 @@ from avatar3d.drive.speech import (
     closures,
     labiodentals,
     lip_gap,
+    open_lips,
     tooth_gap,
     touch_teeth,
 )
@@ -99,6 +100,18 @@ def test_closing_is_a_projection_and_in_proportion():
     torch.testing.assert_close(gap[2], 0.5 * gap[0], atol=0.5, rtol=0)
     once = close_lips(curves, torch.ones(5))
     torch.testing.assert_close(close_lips(once, torch.ones(5)), once, atol=2e-3, rtol=0)
+
+
+def test_lips_stay_apart_under_a_smile():
+    curves = torch.zeros(3, 52)
+    curves[:, ARKIT_INDEX["jawOpen"]] = torch.tensor([0.1, 0.2, 0.3])
+    spoken = lip_gap(curves)
+    for side in ("Left", "Right"):
+        curves[:, ARKIT_INDEX[f"mouthSmile{side}"]] = 1.0
+    assert lip_gap(curves)[0] < 1.5
+    kept = open_lips(curves, 0.8 * spoken)
+    assert (lip_gap(kept) >= 0.8 * spoken - 0.05).all()
+    assert torch.equal(open_lips(kept, torch.zeros(3)), kept)
 
 
 def test_the_lower_lip_touches_the_teeth_in_labiodentals():
