@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 
-from avatar3d import drive, models, ops, types
+from avatar3d import drive, models, ops, stabilize, types
 from avatar3d.capture import open_capture
 from avatar3d.pipeline import (
     contact_sheet,
@@ -43,6 +43,7 @@ __all__ = [
     "reconstruct",
     "render",
     "save",
+    "stabilize",
     "track",
     "types",
     "view",

@@ -4,7 +4,7 @@ import avatar3d
 
 NAMES = {
     "contact_sheet", "demo_clip", "drive", "export", "fit", "load", "load_avatar", "models", "open_capture", "ops",
-    "reconstruct", "render", "save", "track", "types", "view",
+    "reconstruct", "render", "save", "stabilize", "track", "types", "view",
 }  # fmt: skip
 
 

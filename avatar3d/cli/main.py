@@ -14,6 +14,7 @@ COMMANDS = {
     "live": "motion, sound, text or microphone -> Unreal, Unity (Live Link Face over UDP)",
     "render": "avatar (and motion) -> MP4 or PNG",
     "export": "avatar (and motion) -> GLB, HTML, OBJ, PLY, SPZ, Live Link CSV",
+    "stabilize": "meshes of one person -> the same without head motion, and the motion",
     "view": "avatar in the browser: sliders, motion, any camera",
     "evaluate": "avatar against a clip: PSNR, SSIM, landmarks, expression, pose",
     "evaluate-motion": "motion made from speech against tracked motion of the same speech",

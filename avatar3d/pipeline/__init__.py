@@ -11,6 +11,7 @@ from avatar3d.pipeline.speaking import (
     save_style,
     with_style,
 )
+from avatar3d.pipeline.stabilizing import StabilizeSettings, stabilize
 from avatar3d.pipeline.using import (
     RenderSettings,
     contact_sheet,
@@ -29,6 +30,7 @@ __all__ = [
     "FitSettings",
     "RenderSettings",
     "SpeechRequest",
+    "StabilizeSettings",
     "contact_sheet",
     "demo_clip",
     "drive",
@@ -46,6 +48,7 @@ __all__ = [
     "save_speech",
     "save_style",
     "score_pictures",
+    "stabilize",
     "track",
     "view",
     "with_style",
