@@ -1,5 +1,6 @@
 """Model-to-scan registration: a scan's identity, expression and free-form shape on a model's topology."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -8,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from avatar3d.errors import TrackingError
-from avatar3d.geometry.surface import points_on_faces
-from avatar3d.geometry.transform import apply, procrustes
+from avatar3d.geometry.surface import face_normals, points_on_faces
+from avatar3d.geometry.transform import apply, make_transform, procrustes
 from avatar3d.models.linear import LandmarkEmbedding, LinearModel
 from avatar3d.models.registration_coefficients import Coefficients, LandmarkTargets, fit_coefficients, posed
 from avatar3d.models.registration_freeform import Marks, fit_displacement, flipped_faces, unfolded
 from avatar3d.models.registration_inside import settle_inside
 from avatar3d.models.registration_parts import Parts, model_parts
 from avatar3d.models.scan_samples import ScanSamples, sample_scan
+from avatar3d.ops import nearest_on_mesh, pose_joints
 from avatar3d.types.mesh import Mesh
 from avatar3d.typing import typed
 
@@ -41,8 +43,6 @@ class Units:
 @typed
 def find_units(metres_per_unit: float) -> Units:
     """The unit of a scan whose head would be of mean size if one unit were so many metres."""
-    import math
-
     near = sorted((abs(math.log(metres_per_unit / m)), name) for name, m in UNITS.items() if name not in ("dm", "ft"))
     off, name = near[0]
     if off > SURE_SIZE:
@@ -86,6 +86,7 @@ def register(
     sigma: Float[Tensor, "n"],
     embedding: LandmarkEmbedding,
     *,
+    samples: int = 60_000,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Registration:
@@ -97,31 +98,29 @@ def register(
         landmarks: On the scan, in its units and axes; NaN where unknown.
         sigma: Their errors as shares of the inter-ocular distance; infinite where unknown.
         embedding: Where the model has these landmarks.
-        seed: Of the scan's sampling.
+        samples: Points that are spread over the scan.
+        seed: Of that.
         progress: Called with stage, done, total.
 
     Raises:
         TrackingError: the landmarks do not lie as a face's do, or no surface is where they are.
     """
     parts = model_parts(model)
-    T, ear = _initial(model, landmarks.double(), sigma, embedding)
-    per_unit = float(torch.linalg.det(T[:3, :3]) ** (1 / 3))
+    usual = _initial(model, landmarks.double(), sigma, embedding)
+    per_unit = float(torch.linalg.det(usual[:3, :3]) ** (1 / 3))
     units = find_units(per_unit)
-    T = torch.cat([T[:3, :3] * (units.metres / per_unit), T[:3, 3:]], 1)
-    middle = landmarks[torch.isfinite(landmarks).all(1)].double().mean(0)
     # a head of another size lies about the same middle
-    before = _initial(model, landmarks.double(), sigma, embedding)[0]
-    T[:, 3] = (before[:3, :3] @ middle + before[:3, 3]) - T[:, :3] @ middle
-    T = torch.cat([T, torch.tensor([[0, 0, 0, 1.0]]).double()])
-
+    middle = landmarks[torch.isfinite(landmarks).all(1)].double().mean(0)
+    A = usual[:3, :3] * (units.metres / per_unit)
+    T = make_transform(A, apply(usual, middle[None])[0] - A @ middle)
     centre = model.template[parts.weight > 0.05].mean(0)
-    samples = sample_scan(scan, T, centre, reach=0.24, seed=seed)
-    if len(samples.points) < 200:
+    surface = sample_scan(scan, T, centre, reach=0.24, count=samples, seed=seed)
+    if len(surface.points) < 200:
         raise TrackingError(
-            f"{scan.name or 'The scan'} has {len(samples.points)} points of surface about its face; a scan of a head "
+            f"{scan.name or 'The scan'} has {len(surface.points)} points of surface about its face; a scan of a head "
             "was expected."
         )
-    # sampled in metres about the head already: from here on in model space
+    surface = _right_side_out(model, parts, surface)
     marks = LandmarkTargets(
         points=apply(T, landmarks.double()).float(), sigma=sigma * 0.09, embedding=embedding
     )  # fmt: skip
@@ -129,27 +128,26 @@ def register(
         identity=torch.zeros(len(model.identity_basis)), expression=torch.zeros(len(model.expression_basis)),
         jaw=torch.zeros(3), T_model_scan=T,
     )  # fmt: skip
-    unknown = units.name == "unknown"
-    still = fit_coefficients(model, parts, samples, marks, start, with_expression=False, with_scale=unknown, steps=9)
+    still = fit_coefficients(model, parts, surface, marks, start, with_expression=False, steps=9)
     if progress:
         progress("registration", 1, 4)
     back = (still.T_model_scan @ torch.linalg.inv(T)).float()
     near = replace(marks, points=apply(back, marks.points))
     c = fit_coefficients(
-        model, parts, samples.moved(back), near, still, with_expression=True, with_scale=unknown, steps=12
+        model, parts, surface.moved(back), near, still, with_expression=True, steps=12
     )  # fmt: skip
     if progress:
         progress("registration", 2, 4)
     change = (c.T_model_scan @ torch.linalg.inv(T)).float()
-    samples = samples.moved(change)
-    if samples.signless:
-        samples = _oriented(model, parts, samples, posed(model, c))
+    surface = surface.moved(change)
+    if surface.signless:
+        surface = _oriented(model, parts, surface, posed(model, c))
     points = apply(change, marks.points)
     v = posed(model, c)
-    moved = fit_displacement(model, parts, samples, v, _marks(model, v, points, marks.sigma, embedding))
+    moved = fit_displacement(model, parts, surface, v, _marks(model, v, points, marks.sigma, embedding))
     if progress:
         progress("registration", 3, 4)
-    moved, joints = settle_inside(model, parts, v, moved, samples)
+    moved, joints = settle_inside(model, parts, v, moved, surface)
     moved, _ = unfolded(v, moved, parts, model.faces.long())
     vertices = v + moved
     if not _is_shown(model, parts, c):  # what the expression did is then part of the shape
@@ -162,14 +160,12 @@ def register(
         identity=c.identity, expression=c.expression, offsets=_at_rest(model, c, moved), joint_offsets=joints,
         vertices=vertices, coefficients_only=v, T_model_scan=c.T_model_scan, units=units,
         flipped=int(flipped_faces(v, vertices, skin).sum()), landmarks=int(torch.isfinite(sigma).sum()),
-        samples=samples,
+        samples=surface,
     )  # fmt: skip
 
 
-def _initial(
-    model: LinearModel, landmarks: Tensor, sigma: Tensor, embedding: LandmarkEmbedding
-) -> tuple[Tensor, float]:
-    """The similarity T_model_scan by landmarks, robustly, and how well it fits as a share of the eyes' distance."""
+def _initial(model: LinearModel, landmarks: Tensor, sigma: Tensor, embedding: LandmarkEmbedding) -> Tensor:
+    """The similarity T_model_scan by landmarks, robustly."""
     known = torch.isfinite(landmarks).all(1) & torch.isfinite(sigma) & torch.isfinite(embedding.residual)
     if known.sum() < 6:
         raise TrackingError(f"{int(known.sum())} landmarks are known on the scan; at least 6 are needed.")
@@ -178,12 +174,11 @@ def _initial(
     w = 1 / (embedding.residual[known].double().square() + sigma[known].double().square() + 0.02**2)
     usual = torch.ones_like(w)
     T = procrustes(source, target, w, with_scale=True)
-    off = torch.zeros_like(w)
     for _ in range(10):
         T = procrustes(source, target, w * usual, with_scale=True)
         off = (apply(T, source) - target).norm(dim=1)
         usual = 1 / (1 + (off / off.median().clamp_min(1e-6) / 2).square())
-    return T, float(off.median() / 0.09)
+    return T
 
 
 def _is_shown(model: LinearModel, parts: Parts, c: Coefficients) -> bool:
@@ -200,11 +195,23 @@ LEAST_EXPRESSION = 0.006
 """Largest displacement of the face that an expression must make, metres."""
 
 
+def _right_side_out(model: LinearModel, parts: Parts, samples: ScanSamples) -> ScanSamples:
+    """With normals outwards: scans may be wound either way round."""
+    found = nearest_on_mesh(samples.points, model.template, parts.faces)
+    n = face_normals(model.template, parts.faces)[found.face.long()]
+    near = found.distance < NEAR
+    alike = torch.nn.functional.normalize(n, dim=1) * samples.normals
+    if samples.signless or float(alike[near].sum()) >= 0:
+        return samples
+    return replace(samples, normals=-samples.normals)
+
+
+NEAR = 0.015
+"""Distance of a scan from the mean head at which its sides are told apart, metres."""
+
+
 def _oriented(model: LinearModel, parts: Parts, samples: ScanSamples, v: Tensor) -> ScanSamples:
     """Normals outwards, by those of the nearest faces."""
-    from avatar3d.geometry.surface import face_normals
-    from avatar3d.ops import nearest_on_mesh
-
     found = nearest_on_mesh(samples.points, v, parts.faces)
     return samples.outwards(face_normals(v, parts.faces)[found.face.long()])
 
@@ -231,8 +238,6 @@ def _at_rest(model: LinearModel, c: Coefficients, moved: Tensor) -> Tensor:
     """A displacement of posed vertices as one of the neutral ones."""
     if "jaw" not in model.joint_names or not bool(c.jaw.any()):
         return moved
-    from avatar3d.ops import pose_joints
-
     rotations = torch.zeros(1, len(model.joint_names), 3)
     rotations[0, model.joint_index("jaw")] = c.jaw
     maps = pose_joints(model.joint_parents, model.joints(c.identity[None], c.expression[None]), rotations).T_posed_rest

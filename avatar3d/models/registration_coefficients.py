@@ -55,7 +55,7 @@ class Coefficients:
     jaw: Float[Tensor, "3"]
     """Rotation vector, for models that open their mouths by a joint."""
     T_model_scan: Float[Tensor, "4 4"]
-    """float64; a similarity where the scan's size is not known."""
+    """float64; a similarity."""
 
 
 @typed
@@ -77,7 +77,6 @@ def fit_coefficients(
     start: Coefficients,
     *,
     with_expression: bool,
-    with_scale: bool,
     steps: int = 14,
 ) -> Coefficients:
     """Gauss-Newton on distances along normals and on landmarks, with the model's prior.
@@ -89,7 +88,6 @@ def fit_coefficients(
         landmarks: Likewise.
         start: Where to start.
         with_expression: Whether the face may move; else it stays as in `start`.
-        with_scale: Whether the scan's size is unknown.
         steps: Of Gauss-Newton.
     """
     if len(samples.points) > SAMPLES:
@@ -101,7 +99,7 @@ def fit_coefficients(
         gate, scale = GATES[min(step, len(GATES) - 1)], SCALES[min(step, len(SCALES) - 1)]
         moved = samples.moved(T)
         marks = replace(landmarks, points=apply(T.float(), landmarks.points))
-        delta, change = _step(model, parts, unknown, moved, marks, now, gate, max(scale, 2 * samples.noise), with_scale)
+        delta, change = _step(model, parts, unknown, moved, marks, now, gate, max(scale, 2 * samples.noise))
         now = replace(
             now, identity=now.identity + delta[: unknown.k],
             expression=now.expression.index_add(0, unknown.free, delta[unknown.k : unknown.k + len(unknown.free)]),
@@ -125,7 +123,7 @@ class _Unknowns:
 
 def _step(
     model: LinearModel, parts: Parts, unknown: _Unknowns, samples: ScanSamples, marks: LandmarkTargets,
-    now: Coefficients, gate: float, scale: float, with_scale: bool,
+    now: Coefficients, gate: float, scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     v = posed(model, now)
     columns = _columns(model, unknown, now, v)
@@ -134,8 +132,6 @@ def _step(
     rows, r, w = _surface_rows(parts, samples, v, normals, columns, middle, gate, scale)
     marks_rows, marks_r, marks_w = _landmark_rows(model, marks, v, columns, middle)
     J, r, w = torch.cat([rows, marks_rows]), torch.cat([r, marks_r]), torch.cat([w, marks_w])
-    if not with_scale:
-        J = J[:, :-1]
     H = (J.T @ (J * w[:, None])).double()
     g = -(J.T @ (w * r)).double()
     n, e, k = len(g), len(unknown.free), unknown.k
@@ -158,9 +154,8 @@ def _step(
     x = x[0]
     pose = x[k + e + 3 * unknown.jaw :]
     R = rotvec_to_matrix(pose[:3])
-    s = float(1 + pose[6]) if with_scale else 1.0
     centre = middle.double()
-    change = make_transform(s * R, centre + pose[3:6] - s * (R @ centre))
+    change = make_transform(R, centre + pose[3:6] - R @ centre)
     return x[: k + e + 3 * unknown.jaw].float(), change
 
 
@@ -209,7 +204,7 @@ def _surface_rows(
         rows += torch.einsum("qnc,nc->nq", columns[:, corners[:, c]], n * share[:, c, None])
     about = p - middle
     # the scan moves, not the model
-    rows = torch.cat([rows, -torch.linalg.cross(about, n), -n, -(about * n).sum(1, keepdim=True)], 1)
+    rows = torch.cat([rows, -torch.linalg.cross(about, n), -n], 1)
     return rows, r[use], w
 
 
@@ -230,5 +225,5 @@ def _landmark_rows(
     rows = D.permute(1, 2, 0).reshape(3 * len(use), -1)
     about = marks.points[use] - middle
     turned = torch.linalg.cross(torch.eye(3).expand(len(use), 3, 3), about[:, None].expand(-1, 3, -1))  # [n, axis, 3]
-    pose = torch.cat([-turned.mT, -torch.eye(3).expand(len(use), 3, 3), -about[:, :, None]], 2)
-    return torch.cat([rows, pose.reshape(3 * len(use), 7)], 1), gap.reshape(-1), w.repeat_interleave(3)
+    pose = torch.cat([-turned.mT, -torch.eye(3).expand(len(use), 3, 3)], 2)
+    return torch.cat([rows, pose.reshape(3 * len(use), 6)], 1), gap.reshape(-1), w.repeat_interleave(3)

@@ -87,13 +87,19 @@ def fit_displacement(
         if marks is not None and len(marks.points):
             P, gap, firm = _mark_rows(model, marks, start)
             lhs, rhs = lhs + P.T @ diags(firm) @ P, rhs + P.T @ (firm * gap)
-        moved = torch.from_numpy(splu(lhs.tocsc()).solve(rhs)).float().view(count, 3)
+        moved = torch.from_numpy(_solved(lhs, rhs)).float().view(count, 3)
         size = moved.norm(dim=1, keepdim=True)
         moved = moved * (LARGEST * torch.tanh(size / LARGEST) / size.clamp_min(1e-9))
         flipped = _turned(model, parts, start, moved)
         trust[flipped] *= 0.4
         system.stiffen(flipped)
     return moved
+
+
+def _solved(lhs: csr_matrix, rhs: np.ndarray) -> np.ndarray:
+    """The system is symmetric and positive definite: no pivoting, an ordering of its graph."""
+    symmetric = {"SymmetricMode": True}
+    return splu(lhs.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=symmetric).solve(rhs)
 
 
 def _turned(model: LinearModel, parts: Parts, start: Tensor, moved: Tensor) -> Tensor:

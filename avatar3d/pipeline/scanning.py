@@ -210,7 +210,8 @@ def _report(
     scan: Mesh, model: LinearModel, r: Registration, given: ScanLandmarks | None, found: ScanLandmarks | None
 ) -> dict:
     parts = model_parts(model)
-    points = (scan.vertices.double() @ r.T_model_scan[:3, :3].T + r.T_model_scan[:3, 3]).float()
+    used = scan.vertices if scan.faces is None else scan.vertices[scan.faces.unique()]
+    points = (used.double() @ r.T_model_scan[:3, :3].T + r.T_model_scan[:3, 3]).float()
     after, before = (measure_surface(model, parts, v, points) for v in (r.vertices, r.coefficients_only))
     shown = {n: round(float(x), 3) for n, x in zip(model.expression_names, r.expression, strict=True) if abs(x) > 0.02}
     return {

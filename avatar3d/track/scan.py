@@ -26,6 +26,8 @@ SCHEME = "mediapipe478"
 COARSE, FINE = 256, 512
 """Sides of pictures, pixels: to find the face, and its landmarks."""
 ROLLS = 8
+SMOOTHINGS = (0, 8, 30)
+"""Rounds of smoothing with which a face is looked for: noise hides it."""
 CANDIDATES = 10
 LEAST_SCORE = 0.45
 LEAST_PRESENCE = 0.6
@@ -83,11 +85,27 @@ def find_landmarks(
     Raises:
         DetectionError: no face.
     """
-    scan = make_drawable(mesh)
     failed = DetectionError(NO_FACE.format(name=mesh.name or "the mesh"))
+    net = LandmarkNet()
+    for smoothing in SMOOTHINGS:
+        try:
+            return _landmarks_of(make_drawable(mesh, smoothing), model, net, given, failed, progress)
+        except DetectionError:
+            if smoothing == SMOOTHINGS[-1]:
+                raise
+    raise failed
+
+
+def _landmarks_of(
+    scan: Drawable,
+    model: LinearModel,
+    net: LandmarkNet,
+    given: ScanLandmarks | None,
+    failed: DetectionError,
+    progress: Callable[[str, int, int], None] | None,
+) -> ScanLandmarks:
     if len(scan.faces) < 50:
         raise failed
-    net = LandmarkNet()
     mean = _mean_face(model)
     first = _front(scan, net, mean, failed) if given is None else _from_given(scan, model, given, failed)
     looks: list[Tensor] = []

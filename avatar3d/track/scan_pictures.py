@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from avatar3d import ops
-from avatar3d.geometry.surface import vertex_normals
+from avatar3d.geometry.surface import edges, vertex_normals
 from avatar3d.types.mesh import Mesh
 
 RADIUS = 0.13
@@ -22,6 +22,8 @@ MOST_FACES = 150_000
 """Of a drawing; finer scans are drawn coarser."""
 MOST_POINTS = 60_000
 """Of a cloud that is drawn."""
+NEIGHBOURS = 12
+"""Of a point of a cloud, by which its normal is found."""
 SURFEL = 1.6
 """Radius of the disc that stands for a point of a cloud, in distances to its neighbours."""
 
@@ -86,8 +88,13 @@ class ScanPicture:
         return point, facing
 
 
-def make_drawable(mesh: Mesh) -> Drawable:
-    """Prepares a scan for drawing."""
+def make_drawable(mesh: Mesh, smoothing: int = 0) -> Drawable:
+    """Prepares a scan for drawing.
+
+    Args:
+        mesh: The scan.
+        smoothing: Rounds in which vertices are drawn to their neighbours' mean, for noisy scans.
+    """
     v = mesh.vertices.double()
     centre = v.median(0).values
     reach = (v - centre).norm(dim=1)
@@ -95,7 +102,7 @@ def make_drawable(mesh: Mesh) -> Drawable:
     unit = float(reach.kthvalue(max(1, int(0.9 * len(reach)))).values) / RADIUS or 1.0
     points = ((v - centre) / unit).float()
     if mesh.faces is None:
-        return _surfels(mesh, points, centre, unit)
+        return _surfels(mesh, points, centre, unit, smoothing)
     colours = None if mesh.colours is None else mesh.colours.float() / 255
     faces, uv_corners, texture = mesh.faces, None, None
     if mesh.texture is not None and mesh.uvs is not None and mesh.uv_faces is not None:
@@ -105,9 +112,25 @@ def make_drawable(mesh: Mesh) -> Drawable:
     if len(faces) > MOST_FACES:
         points, faces, kept, colours = _coarser(points, faces, colours)
         uv_corners = None if uv_corners is None else uv_corners[kept]
+    points = _smoothed(points, faces, smoothing)
     normals = vertex_normals(points, faces)
     return Drawable(points=points, faces=faces.int(), normals=normals, colours=colours, uv_corners=uv_corners,
                     texture=texture, centre=centre, unit=unit)  # fmt: skip
+
+
+def _smoothed(points: Tensor, faces: Tensor, rounds: int) -> Tensor:
+    if not rounds:
+        return points
+    _, index = torch.unique(points, dim=0, return_inverse=True)  # seams of textures stay closed
+    e = edges(index[faces])
+    both = torch.cat([e, e.flip(1)])
+    count = int(index.max()) + 1
+    p = torch.zeros(count, 3).index_copy_(0, index, points)
+    times = torch.zeros(count).index_add_(0, both[:, 0], torch.ones(len(both)))[:, None]
+    for _ in range(rounds):
+        mean = torch.zeros_like(p).index_add_(0, both[:, 0], p[both[:, 1]]) / times.clamp_min(1)
+        p = torch.where(times > 0, 0.5 * p + 0.5 * mean, p)
+    return p[index]
 
 
 def _coarser(points: Tensor, faces: Tensor, colours: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -127,7 +150,7 @@ def _coarser(points: Tensor, faces: Tensor, colours: Tensor | None) -> tuple[Ten
     return mean, joined[keep], keep.nonzero()[:, 0], colours
 
 
-def _surfels(mesh: Mesh, points: Tensor, centre: Tensor, unit: float) -> Drawable:
+def _surfels(mesh: Mesh, points: Tensor, centre: Tensor, unit: float, smoothing: int) -> Drawable:
     """A cloud as small squares along its surface."""
     pick = torch.arange(len(points))
     if len(points) > MOST_POINTS:
@@ -137,7 +160,10 @@ def _surfels(mesh: Mesh, points: Tensor, centre: Tensor, unit: float) -> Drawabl
         corners = torch.zeros(0, 3, dtype=torch.int32)
         return Drawable(points=p, faces=corners, normals=p, colours=None, uv_corners=None, texture=None,
                         centre=centre, unit=unit)  # fmt: skip
-    distance, near = KDTree(p.numpy()).query(p.numpy(), k=min(12, len(p)))
+    for _ in range(min(smoothing, 2)):
+        near = KDTree(p.numpy()).query(p.numpy(), k=min(NEIGHBOURS * smoothing // 4, len(p)))[1]
+        p = p[torch.from_numpy(near)].mean(1)
+    distance, near = KDTree(p.numpy()).query(p.numpy(), k=min(NEIGHBOURS * (1 + smoothing // 8), len(p)))
     q = p[torch.from_numpy(near)] - p[torch.from_numpy(near)].mean(1, keepdim=True)
     axes = torch.linalg.eigh(torch.einsum("nki,nkj->nij", q, q)).eigenvectors
     radius = SURFEL * torch.from_numpy(np.median(distance[:, 1:5], 1)).float()
