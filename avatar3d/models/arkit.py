@@ -150,7 +150,18 @@ def _face(model: LinearModel) -> _Face:
     if mask is None or not mask.any():
         mask = shapes.norm(dim=2).amax(0) > 5e-4
     index = mask.nonzero()[:, 0]
-    part = replace(
+    part = part_of(model, index)
+    # every vertex alike, except that lips and lids say more than cheeks
+    weights = torch.ones(len(index))
+    for name, value in (("lips_outer", 3.0), ("lips_inner", 3.0), ("eyelids", 2.0)):
+        if name in model.regions:
+            weights[model.regions[name][index]] = value
+    return _Face(index, part, weights / weights.sum(), shapes[:, index])
+
+
+def part_of(model: LinearModel, index: Tensor) -> LinearModel:
+    """The model of some vertices, with one identity at most."""
+    return replace(
         model,
         template=model.template[index],
         identity_basis=model.identity_basis[:1, index],
@@ -162,12 +173,6 @@ def _face(model: LinearModel) -> _Face:
         mirror=None,
         landmarks={},
     )
-    # every vertex alike, except that lips and lids say more than cheeks
-    weights = torch.ones(len(index))
-    for name, value in (("lips_outer", 3.0), ("lips_inner", 3.0), ("eyelids", 2.0)):
-        if name in model.regions:
-            weights[model.regions[name][index]] = value
-    return _Face(index, part, weights / weights.sum(), shapes[:, index])
 
 
 def _posed(model: LinearModel, expression: Tensor, joints: dict[str, Tensor]) -> Tensor:
@@ -204,21 +209,33 @@ def arkit_to_model(model: LinearModel, arkit: Float[Tensor, "t 52"]) -> tuple[Mo
         gone = face.shapes - named_shapes(model)[:, face.index]
         return ModelExpression(expression=expression), _rms(torch.einsum("ts,snc->tnc", arkit, gone), face.weights)
     face = _face(model)
-    chunks = [_solve(face, chunk) for chunk in arkit.split(BATCH)]
+    goals = (torch.einsum("ts,snc->tnc", chunk, face.shapes) for chunk in arkit.split(BATCH))
+    chunks = [solve_expression(face.model, goal, face.weights) for goal in goals]
     joints = {"jaw": torch.cat([c[1] for c in chunks])} if "jaw" in model.joint_names else {}
     for side in ("left", "right"):
         if f"eye_{side}" in model.joint_names:
-            vectors = [(ARKIT_INDEX[n], matrix_to_rotvec(R)) for n, s, R in gaze_rotations() if s == side]
-            joints[f"eye_{side}"] = sum((arkit[:, i, None] * r for i, r in vectors), torch.zeros(len(arkit), 3))
+            joints[f"eye_{side}"] = gaze_vector(arkit, side)
     found = ModelExpression(expression=torch.cat([c[0] for c in chunks]), joints=joints)
     return found, torch.cat([c[2] for c in chunks])
 
 
-def _solve(face: _Face, arkit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Expression, jaw and residual: fixed-point Gauss-Newton with the derivatives at rest."""
-    model, t = face.model, len(arkit)
+@typed
+def solve_expression(
+    model: LinearModel, goal: Float[Tensor, "t n 3"], weights: Float[Tensor, "n"]
+) -> tuple[Float[Tensor, "t e"], Float[Tensor, "t 3"], Float[Tensor, "t"]]:
+    """The expression and jaw that move a model's vertices as wanted: Gauss-Newton with the derivatives at rest.
+
+    Args:
+        model: A model, or the part of it that counts.
+        goal: Wanted displacements of the mean identity, metres.
+        weights: What every vertex counts; their sum is 1.
+
+    Returns:
+        Expression, the jaw's rotation vector (zero where there is no jaw), and the root-mean-square distance that is
+        left, metres.
+    """
+    t = len(goal)
     e, jaw = len(model.expression_basis), "jaw" in model.joint_names
-    goal = torch.einsum("ts,snc->tnc", arkit, face.shapes)
     columns = [model.expression_basis]
     if jaw:
         for axis in range(3):
@@ -226,7 +243,7 @@ def _solve(face: _Face, arkit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             turned[0, axis] = 0.1
             columns.append(_posed(model, torch.zeros(1, e), {"jaw": turned}) / 0.1)
     J = torch.cat(columns).flatten(1)
-    W = face.weights.repeat_interleave(3) * OBSERVATIONS / NOISE**2
+    W = weights.repeat_interleave(3) * OBSERVATIONS / NOISE**2
     prior = torch.cat([torch.ones(e), torch.full((3 * jaw,), JAW_SIGMA**-2)])
     H = torch.linalg.inv(((J * W) @ J.T + torch.diag(prior)).double()).float()
     x = torch.zeros(t, len(J))
@@ -236,7 +253,7 @@ def _solve(face: _Face, arkit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = x + ((gap.flatten(1) * W) @ J.T - x * prior) @ H
     joints = {"jaw": x[:, e:]} if jaw else {}
     gap = goal - _posed(model, x[:, :e], joints)
-    return x[:, :e], x[:, e:] if jaw else torch.zeros(t, 3), _rms(gap, face.weights)
+    return x[:, :e], x[:, e:] if jaw else torch.zeros(t, 3), _rms(gap, weights)
 
 
 @typed
@@ -271,7 +288,7 @@ def model_to_arkit(
     lower, upper = torch.zeros(t, len(ARKIT_NAMES)), torch.ones(t, len(ARKIT_NAMES))
     for side in ("left", "right"):
         if f"eye_{side}" in joints:  # gaze is told by the eyes, not by what the lids do
-            for name, value in _look(joints[f"eye_{side}"], side).items():
+            for name, value in gaze_coefficients(joints[f"eye_{side}"], side).items():
                 lower[:, ARKIT_INDEX[name]] = upper[:, ARKIT_INDEX[name]] = value
     moving = {n: r for n, r in joints.items() if not n.startswith("eye_")}
     W = face.weights.repeat_interleave(3) * ARKIT_OBSERVATIONS / NOISE**2
@@ -297,7 +314,13 @@ def _opposites() -> list[tuple[int, int]]:
     return [(ARKIT_INDEX[a], ARKIT_INDEX[b]) for a, b in sided if a in ARKIT_INDEX and b in ARKIT_INDEX]
 
 
-def _look(rotation: Tensor, side: str) -> dict[str, Tensor]:
+def gaze_vector(arkit: Tensor, side: str) -> Tensor:
+    """An eye's rotation vector [t, 3] for ARKit's coefficients."""
+    vectors = [(ARKIT_INDEX[n], matrix_to_rotvec(R)) for n, s, R in gaze_rotations() if s == side]
+    return sum((arkit[:, i, None] * r for i, r in vectors), torch.zeros(len(arkit), 3))
+
+
+def gaze_coefficients(rotation: Tensor, side: str) -> dict[str, Tensor]:
     """The four eyeLook coefficients of an eye's rotation vector [t, 3]."""
     unit = {n: matrix_to_rotvec(R) for n, s, R in gaze_rotations() if s == side}
     out = {}

@@ -122,7 +122,7 @@ def of_model(model: LinearModel) -> Topology:
         name=model.name,
         reference=reference,
         shapes=arkit_shapes(model) @ T[:3, :3].T,
-        weights=_weights(reference, model.regions, known),
+        weights=skin_weights(reference, model.regions, known),
         regions=model.regions,
         head_faces=faces,
         head_weights=weights,
@@ -167,7 +167,7 @@ def _carried(
         name=name,
         reference=reference,
         shapes=spread(named_shapes(head)) * share[:, None],
-        weights=_weights(reference, regions, known),
+        weights=skin_weights(reference, regions, known),
         regions=regions,
         head_faces=faces,
         head_weights=bary,
@@ -185,7 +185,7 @@ def _corners(model: LinearModel) -> tuple[Tensor, Tensor]:
     return face, weights
 
 
-def _weights(points: Tensor, regions: dict[str, Tensor], known: Tensor) -> Tensor:
+def skin_weights(points: Tensor, regions: dict[str, Tensor], known: Tensor) -> Tensor:
     """Areas of the skin above the neck, from the distances to the next vertices, times what regions count."""
     skin = torch.zeros_like(known)
     for name in ("face", "scalp", "ears", "skull_attached"):
