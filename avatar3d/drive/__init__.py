@@ -1,25 +1,36 @@
-"""What moves an avatar: Live Link Face and ARKit recordings, motion files, other people's motions, a built-in one."""
+"""What moves an avatar: Live Link Face and ARKit recordings, motion files, other people's motions,
+speech and text, a built-in one."""
 
 from avatar3d.drive.arkit_json import from_arkit_json
 from avatar3d.drive.demo import DemoStep, demo_motion, demo_steps
+from avatar3d.drive.flame import from_flame_npz
 from avatar3d.drive.livelink import from_livelink_csv
 from avatar3d.drive.mesh_fit import MeshFitSettings
 from avatar3d.drive.meshes import MeshMotion, from_meshes
 from avatar3d.drive.retarget import resting_face, retarget
 from avatar3d.drive.source import from_motion_file, from_source, is_motion_source
+from avatar3d.drive.speech.from_speech import from_speech
+from avatar3d.drive.speech.from_text import from_text
+from avatar3d.drive.speech.settings import SpeechSettings
+from avatar3d.drive.speech.stream import SpeechStream
 from avatar3d.models.motion import resample, track_to_motion
 
 __all__ = [
     "DemoStep",
     "MeshFitSettings",
     "MeshMotion",
+    "SpeechSettings",
+    "SpeechStream",
     "demo_motion",
     "demo_steps",
     "from_arkit_json",
+    "from_flame_npz",
     "from_livelink_csv",
     "from_meshes",
     "from_motion_file",
     "from_source",
+    "from_speech",
+    "from_text",
     "is_motion_source",
     "resample",
     "resting_face",

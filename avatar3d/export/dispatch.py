@@ -6,6 +6,7 @@ from torch import Tensor
 
 from avatar3d import storage
 from avatar3d.export.arkit_json import write_arkit_json
+from avatar3d.export.flame import write_flame_npz
 from avatar3d.export.glb import write_glb
 from avatar3d.export.html import write_html
 from avatar3d.export.livelink import write_livelink_csv
@@ -18,7 +19,7 @@ from avatar3d.types import Avatar, Motion
 from avatar3d.typing import typed
 
 _MESHES = {".obj": write_obj, ".ply": write_ply}
-_MOTIONS = {".csv": write_livelink_csv, ".json": write_arkit_json}
+_MOTIONS = {".csv": write_livelink_csv, ".json": write_arkit_json, ".npz": write_flame_npz}
 SUFFIXES = (".glb", ".html", *_MESHES, ".spz", *_MOTIONS)
 """What `export` writes."""
 
@@ -35,7 +36,8 @@ def export(
     """Writes an avatar (or its motion) in the format that the suffix names, and reads it back.
 
     .glb: skinned mesh with 52 morph targets, texture and animation. .html: one page that plays the avatar in a
-    browser. .obj, .ply: the neutral identity. .csv: Live Link Face. .json: ARKit coefficients. An avatar with splats
+    browser. .obj, .ply: the neutral identity. .csv: Live Link Face. .json: ARKit coefficients. .npz: FLAME's parameters
+    (through the user's FLAME file). An avatar with splats
     also goes, one frame of it, into .ply (in 3D Gaussian splatting's layout), .spz, and, where a frame is asked for,
     .glb (KHR_gaussian_splatting).
 

@@ -8,6 +8,7 @@ from avatar3d.capture.stills import SUFFIXES as PICTURES
 from avatar3d.drive.meshes import MeshMotion, from_meshes
 from avatar3d.errors import FileError, FormatError
 from avatar3d.geometry.transform import apply
+from avatar3d.models.flame_params import is_flame_parameters
 from avatar3d.models.mesh_file import READERS, read_mesh_sequence
 from avatar3d.models.registration import register
 from avatar3d.models.registration_parts import model_parts
@@ -31,7 +32,7 @@ def is_mesh_source(path: Path) -> bool:
         FileError: a folder with neither meshes nor pictures.
     """
     if not path.is_dir():
-        return path.suffix.lower() in ARRAYS
+        return path.suffix.lower() in ARRAYS and not is_flame_parameters(path)
     kinds = [p.suffix.lower() for p in path.iterdir() if p.is_file() and not p.name.startswith(".")]
     meshes = sum(kind in READERS for kind in kinds)
     pictures = sum(kind in PICTURES for kind in kinds)

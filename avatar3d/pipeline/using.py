@@ -83,10 +83,13 @@ def drive(
         tracked = track(capture.open_capture(path), model, face=face, progress=progress, say=say)
         rig = build_rig(model, tracked.identity, tracked.offsets)
         motion = replace(track_to_motion(tracked, rig), source=path.name)
+    elif path.suffix.lower() == ".npz":
+        motion, lost = driving.from_flame_npz(path, fps=fps)
+        say(f"FLAME's parameters in ARKit's terms: {1e3 * float(lost.median()):.2f} mm are lost in the median frame.")
     else:
         motion = driving.from_source(str(source))
     # A recording has a resting face; a .motion or the demo is already what it should be.
-    if relative and (is_footage or path.suffix.lower() in (".csv", ".json", ".avatar")):
+    if relative and (is_footage or path.suffix.lower() in (".csv", ".json", ".avatar", ".npz")):
         motion = driving.retarget(motion)
     return driving.resample(motion, fps) if fps is not None else motion
 
