@@ -60,9 +60,10 @@ def speak(text: str, path: Path, *, speed: float, transcribe: Callable[[Sequence
 
 
 def _phones(letters: list[str], ends: np.ndarray) -> list[Phone]:
-    """Letters and the blanks between them -> phones; blanks, stress marks and word gaps go half to either side."""
+    """Letters and the blanks between them -> phones; a blank begins the next phone (so the sound itself
+    says: both ways of finding phones in it agree), stress marks and word gaps go half to either side."""
     blanks = range(1, len(ends) - 1, 2)
-    bounds = [0.0, *(0.5 * float(ends[i - 1] + ends[i]) for i in blanks), float(ends[-1])]
+    bounds = [0.0, *(float(ends[i - 1]) for i in blanks), float(ends[-1])]
     items: list[list] = []  # symbol, start, end, stress
     stress = 0
     for letter, start, end in zip(letters, bounds, bounds[1:], strict=False):
