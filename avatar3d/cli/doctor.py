@@ -19,6 +19,7 @@ OPTIONAL = {
     "hama": ("speech", "phones of real speech"),
     "pocketsphinx": ("speech", "words aligned with a recording"),
     "pypinyin": ("speech", "text in Chinese characters"),
+    "janome": ("speech", "text in kanji"),
     "onnxruntime": ("speech", "Piper voices"),
 }
 

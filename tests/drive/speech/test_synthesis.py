@@ -9,7 +9,7 @@ import torch
 
 from avatar3d.drive.speech import RATE, articulate, articulations, close_lips, closures, lip_gap, synthesize, voices
 from avatar3d.drive.speech.phones import PLACE_OF, VOWELS
-from avatar3d.errors import AvatarError
+from avatar3d.errors import AvatarError, DependencyError
 from avatar3d.types.arkit import ARKIT_INDEX
 
 SENTENCES = (
@@ -119,6 +119,22 @@ def test_chinese_characters_are_spoken():
     pytest.importorskip("pypinyin", reason="the package pypinyin is not installed")
     speech = synthesize("妈妈你好", language="zh")
     assert [p.symbol[0] for p in speech.phones if p.symbol[0] in "mn"] == ["m", "m", "n"]
+
+
+@needs_espeak
+def test_kanji_are_spoken():
+    pytest.importorskip("janome", reason="the package janome is not installed")
+    kanji, kana = (synthesize(text, language="ja").phones for text in ("世界の天気", "セカイノテンキ"))
+    assert [p.symbol for p in kanji] == [p.symbol for p in kana]
+
+
+@needs_espeak
+def test_scripts_without_their_package_say_so(monkeypatch):
+    monkeypatch.setattr("avatar3d.drive.speech.synthesis.find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match=r"janome.*\n?.*avatar3d\[speech\]"):
+        synthesize("世界", language="ja")
+    with pytest.raises(DependencyError, match="pypinyin"):
+        synthesize("世界", language="zh")
 
 
 @needs_espeak
