@@ -22,6 +22,8 @@ class Act:
     """Row."""
     amount: float = 1.0
     seconds: float | None = None
+    heard: int = -1
+    """Row of the sound where it was recognised to begin; -1 where it was asked for."""
 
     @property
     def duration(self) -> float:

@@ -17,6 +17,7 @@ from avatar3d.drive.speech.emotion import HeardEmotion, expression_of, parse_emo
 from avatar3d.drive.speech.gaze import Gaze, eye_shapes
 from avatar3d.drive.speech.head_motion import HeadMotion
 from avatar3d.drive.speech.motion_shapes import ROW, Noise
+from avatar3d.drive.speech.nonspeech import HEAR_AHEAD, NonSpeech
 from avatar3d.drive.speech.prosody import LOOKAHEAD_ROWS, SILENT_ROW, ProsodyRow, ProsodyStream
 from avatar3d.drive.speech.settings import SpeechSettings
 from avatar3d.drive.speech.style import Style
@@ -93,6 +94,8 @@ class Performer:
         self._cue = 0
         self._acts: list[Act] = []
         self._ahead = ahead
+        self._hear_ahead = HEAR_AHEAD if ahead > 0 else ahead
+        self._nonspeech, self._heard_rows = NonSpeech(), 0
         self._prosody = ProsodyStream()
         self._voices: list[ProsodyRow] = []
         self._first_voice = 0
@@ -138,7 +141,7 @@ class Performer:
     def _complete(self) -> Performed:
         known = self._first_voice + len(self._voices)
         waiting = sum(len(mouth) for mouth, _, _ in self._waiting)
-        count = waiting if self._ended else min(waiting, max(0, known - self._ahead - self._row))
+        count = waiting if self._ended else min(waiting, max(0, known - self._hear_ahead - self._row))
         if count == 0:
             return Performed(torch.zeros(0, 52), torch.zeros(0, 3), torch.zeros(0, 3))
         mouth, closed, touching = self._take(count)
@@ -150,8 +153,9 @@ class Performer:
         spoken = self._styled(mouth)
         styled, contact = spoken.double().numpy(), closed.double().numpy()
         for i, voice in enumerate(voices):
+            self._hear(self._row + self._hear_ahead)
             rows[i], heads[i], lifts[i] = self._step(styled[i], float(contact[i]), voice)
-        keep = max(0, self._row + self._ahead - self._first_voice)
+        keep = max(0, self._row + min(self._ahead, self._hear_ahead) - self._first_voice)
         self._voices, self._first_voice = self._voices[keep:], self._first_voice + min(keep, len(self._voices))
         expression = torch.from_numpy(rows).float().clamp(0, 1)
         expression = open_lips(expression, 0.8 * (lip_gap(spoken) - 1.0).clamp(min=0))
@@ -227,6 +231,26 @@ class Performer:
                 self._listening = cue.kind == "listen"
         return due
 
+    def _hear(self, row: int) -> None:
+        """Recognises laughs and sighs up to a row, and acts them from their beginning where that is still ahead."""
+        while self._heard_rows <= row:
+            heard = self._nonspeech.step(self._voice(self._heard_rows))
+            self._heard_rows += 1
+            if heard is None or self._listening or self.settings.nonspeech == 0:
+                continue
+            seconds = (heard.end - heard.start) * ROW
+            same = next((act for act in self._acts if act.heard == heard.start and act.kind == heard.kind), None)
+            if heard.kind == "laugh":
+                start = max(self._row, heard.start - 10) if same is None else same.start
+                lasts = (heard.end - start) * ROW + 0.6
+                if same is not None:
+                    same.seconds = lasts
+                else:
+                    self._acts.append(Act("laugh", start, 0.8, lasts, heard=heard.start))
+            elif heard.end > self._row:  # a sigh that is over needs no face any more
+                begin = heard.start - round(0.6 * seconds / ROW)
+                self._acts.append(Act("sigh", max(self._row, begin), 0.8, 1.7 * seconds, heard=heard.start))
+
     def _step(self, mouth: np.ndarray, closed: float, voice: ProsodyRow) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         s, row = self.settings, self._row
         cues = self._due()
@@ -297,6 +321,9 @@ class Performer:
         head, lift, deep = np.zeros(3), 0.0, 0.0
         gain, kept = self.settings.nonspeech, []
         for act in self._acts:
+            if act.start > self._row:
+                kept.append(act)
+                continue
             state = act.step(self._row)
             if state is None:
                 continue

@@ -21,6 +21,7 @@ _REACH = (_WINDOW - _HOP) // 2
 _PITCH = (65.0, 480.0)
 _LAGS = (int(SAMPLE_RATE / _PITCH[1]), int(SAMPLE_RATE / _PITCH[0]))
 _FFT = 1024
+_BANDS = [round(hertz * _FFT / SAMPLE_RATE) for hertz in (300, 900, 1500, 2300, 4000)]
 _SIDE = 5
 """Rows after a syllable's peak that decide whether it is one."""
 _SILENCE_DB = -65.0
@@ -54,6 +55,8 @@ class ProsodyRow:
     """First row after a phrase."""
     pause: float
     """Seconds since the last phrase, 0 while speaking."""
+    timbre: tuple[float, ...] = ()
+    """dB in bands from 300 Hz to 4 kHz, less their mean: what tells one vowel from another."""
 
 
 class Running:
@@ -125,6 +128,7 @@ class ProsodyStream:
     def _take(self, measured: dict[str, np.ndarray]) -> list[ProsodyRow]:
         done = []
         columns = {name: values.tolist() for name, values in measured.items()}
+        columns["timbre"] = [tuple(row) for row in columns["timbre"]]
         for i in range(len(columns["level"])):
             self._advance({name: values[i] for name, values in columns.items()})
             if len(self._raw) > _SIDE:
@@ -213,7 +217,9 @@ def _measure(windows: np.ndarray) -> dict[str, np.ndarray]:
     tilt = 10 * np.log10((power[:, edge:].sum(1) + 1e-9) / (power[:, 4:edge].sum(1) + 1e-9))
     pitch, voicing = _yin(x)
     voicing = np.where(level > _SILENCE_DB, voicing, 0.0)
-    return {"level": level, "pitch": pitch, "voicing": voicing, "tilt": tilt}
+    bands = 10 * np.log10(np.add.reduceat(power, _BANDS, axis=1)[:, :-1] + 1e-9)
+    timbre = bands - bands.mean(1, keepdims=True)
+    return {"level": level, "pitch": pitch, "voicing": voicing, "tilt": tilt, "timbre": timbre}
 
 
 def _yin(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,3 +46,41 @@ def talk(seconds, seed=0, pitch=150.0):
         sound += [part, pause]
         total += len(part) + len(pause)
     return torch.cat(sound)[: round(seconds * RATE)]
+
+
+def _breath(rng, count, centres, width):
+    spectrum = np.fft.rfft(rng.standard_normal(count))
+    hertz = np.fft.rfftfreq(count, 1 / RATE)
+    spectrum *= sum(np.exp(-(((hertz - f) / width) ** 2)) for f in centres) + 0.03
+    noise = np.fft.irfft(spectrum, count)
+    return noise / noise.std()
+
+
+def laugh(rng, bursts=7):
+    """Bursts four to six times a second, voiced first and then breath, falling in level and pitch."""
+    rate, pitch = rng.uniform(3.8, 5.6), rng.uniform(180, 450)
+    formants = rng.uniform(0.9, 1.15) * np.array([750, 1250, 2600])
+    parts = [np.zeros(int(0.4 * RATE))]
+    for k in range(bursts):
+        period = rng.uniform(0.93, 1.07) / rate
+        t = np.arange(int(period * RATE)) / RATE
+        voiced = rng.uniform(0.35, 0.55) * period
+        f = pitch * (1 - 0.03 * k) * (1 - 0.15 * t / period)
+        phase = 2 * np.pi * np.cumsum(f) / RATE
+        tone = sum(np.sin(h * phase) * sum(np.exp(-(((h * f - c) / 180) ** 2)) for c in formants) for h in range(1, 16))
+        ha = np.where(t < voiced, np.sin(np.pi * np.clip(t / voiced, 0, 1)) ** 0.7, 0)
+        h = np.where(t < voiced, 0.15, 0.35 * np.sin(np.pi * np.clip((t - voiced) / (period - voiced), 0, 1)) ** 0.5)
+        noise = _breath(rng, len(t), formants, 350)
+        parts.append(0.85**k * (tone / np.abs(tone).max() * ha + 0.12 * noise * h))
+    sound = np.concatenate([*parts, np.zeros(int(0.6 * RATE))]) * 0.3 * 10 ** rng.uniform(-1, 0)
+    return torch.from_numpy((sound + rng.standard_normal(len(sound)) * 2e-4).astype(np.float32))
+
+
+def sigh(rng):
+    """Breath that fades over about a second."""
+    seconds = rng.uniform(0.7, 1.6)
+    t = np.arange(int(seconds * RATE)) / RATE
+    noise = _breath(rng, len(t), (rng.uniform(500, 900), 1600), 500)
+    envelope = np.minimum(1, t / 0.15) * np.exp(-2.2 * t / seconds) * np.minimum(1, (seconds - t) / 0.1)
+    sound = np.concatenate([np.zeros(int(0.6 * RATE)), 0.05 * noise * envelope, np.zeros(int(0.8 * RATE))])
+    return torch.from_numpy((sound + rng.standard_normal(len(sound)) * 2e-4).astype(np.float32))
