@@ -29,8 +29,8 @@ USUAL = (0.75, 1.33)
 """Sizes of heads relative to the mean; what lies outside in every unit is scaled to the mean."""
 STRANGE = 0.012
 """Median distance of a mesh's vertices from the mean face, from which it is not that topology, metres."""
-RESTING = 0.02
-"""Quantile of a coefficient at which a face rests, when the neutral is estimated."""
+RESTING = 0.2
+"""Share of frames in which a face is at rest, in each coefficient, when the neutral is estimated."""
 SURE = 0.2
 """A first frame whose expression is less than that counts as neutral in it."""
 SPARSER = 10.0

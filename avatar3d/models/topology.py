@@ -22,7 +22,7 @@ from avatar3d.models.landmark_file import topology_key
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.registry import load
 from avatar3d.models.tables import read_tables
-from avatar3d.types import ARKIT_INDEX
+from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES
 from avatar3d.typing import typed
 
 COUNTS = {"flame": (5023,), "ict": (ict.VERTICES, ict.SHELLS, 17039, 14062, 11248, 9409, 6706), "arkit": (1220,)}
@@ -96,7 +96,11 @@ def of_correspondence(
         head_weights: Barycentric coordinates on it.
         known: Vertices for which that holds.
     """
-    return _carried(name, load("head"), head_faces, head_weights, known, known.float(), {})
+    out = _carried(name, load("head"), head_faces, head_weights, known, known.float(), {})
+    if not any(bool(out.regions[f"eyeball_{side}"].any()) for side in ("left", "right")):
+        gaze = torch.tensor([n.startswith("eyeLook") for n in ARKIT_NAMES])  # lids alone do not tell gaze from blinks
+        out.shapes[gaze] = 0
+    return out
 
 
 @typed

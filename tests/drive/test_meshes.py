@@ -146,7 +146,7 @@ def test_ict_sweeps_without_its_file(data, without_assets, count):
     driven = c.amax(0) > 0
     assert (found.motion.expression - c)[:, driven].abs().mean() < 0.05
     assert (found.motion.expression - c)[c > 0.05].abs().mean() < 0.08
-    assert found.residual_mm.max() < 3
+    assert found.residual_mm.median() < 0.6 and found.residual_mm.max() < 3.5  # jaws open differently
 
 
 def test_ict_sweeps_with_its_file(data, monkeypatch):
