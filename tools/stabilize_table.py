@@ -25,7 +25,7 @@ from stabilizer.sets import Pair, Source
 
 from avatar3d import stabilize
 from avatar3d.geometry.transform import apply, invert_rigid, procrustes
-from avatar3d.stabilize import learned
+from avatar3d.stabilize import packaged
 
 CASES: tuple[tuple[str, str, dict], ...] = (
     ("ICT, head and neck", "ict", {"part": "head"}),
@@ -97,8 +97,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.weights:
-        networks = learned.read_networks(arguments.weights)
-        learned.networks = lambda: networks
+        networks = packaged.read_networks(arguments.weights)
+        packaged.networks = lambda: networks
     data = Path(os.environ.get("AVATAR3D_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
     methods = [m for m in METHODS if m not in arguments.without]
     lines = ["| set | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]

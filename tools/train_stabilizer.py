@@ -1,9 +1,11 @@
-"""Trains the networks of `avatar3d stabilize` on pairs drawn from the packaged head model.
+r"""Trains the networks of `avatar3d stabilize` on pairs drawn from the packaged head model.
 
-python tools/train_stabilizer.py -o avatar3d/nets/weights/stabilizer.safetensors
+python tools/train_stabilizer.py -o first.safetensors --weigher 1000 --locator 360
+python tools/train_stabilizer.py -o avatar3d/nets/weights/stabilizer.safetensors --resume first.safetensors \
+    --weigher 700 --locator 0 --rate 1.2e-3 --seed 1
 
-One process, one thread; the file is written every minute and can be used at any time. `--only locator|weigher` keeps
-the other network of an existing file; `--resume` goes on from it.
+Two stages, as the packaged file had (its header tells them). One process, one thread; the file is written every minute
+and can be used at any time.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from math import cos, pi
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -115,14 +118,18 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     generator = Generator(models.load("head"), arguments.seed)
     networks = {"locator": Locator(), "weigher": Weigher()}
+    stages: list[dict] = []
     if arguments.resume:
+        with safe_open(arguments.resume, framework="pt") as file:
+            stages = json.loads(file.metadata()["avatar3d"])["stages"]
         state = load_file(arguments.resume)
         for name, network in networks.items():
             network.load_state_dict({k.removeprefix(f"{name}."): v.float() for k, v in state.items()
                                      if k.startswith(f"{name}.")})  # fmt: skip
+    stages.append({"seed": arguments.seed, "batch": arguments.batch, "rate": arguments.rate,
+                   "seconds": {"weigher": arguments.weigher, "locator": arguments.locator}})  # fmt: skip
     recipe = {**FORMAT, "licence": "Apache-2.0", "source": "tools/train_stabilizer.py on the packaged head model",
-              "seed": arguments.seed, "seconds": {"locator": arguments.locator, "weigher": arguments.weigher},
-              "batch": arguments.batch, "rate": arguments.rate}  # fmt: skip
+              "stages": stages}  # fmt: skip
 
     def save() -> None:
         state = {f"{name}.{k}": v.half().contiguous() for name, network in networks.items()

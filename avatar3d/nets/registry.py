@@ -78,6 +78,15 @@ NETWORKS: dict[str, Network] = {
             task="person probability for every pixel of a 256 x 256 picture",
             tool=_PERSON_TOOL,
         ),
+        Network(
+            name="stabilizer",
+            file="stabilizer.safetensors",
+            sha256="c4b34bce604d9d10ded93c91f680f7e1f47e5b8ae5cce3b5cceb2aa00ae75bc7",
+            licence="Apache-2.0",
+            source="tools/train_stabilizer.py on pairs drawn from the packaged head model",
+            task="where a face lies, and which of its skin stayed with the skull (avatar3d.stabilize)",
+            tool="train_stabilizer",
+        ),
     )
 }
 

@@ -4,63 +4,24 @@ A `View` holds what is known of one mesh: where it lies on the mean head, and it
 compared with it one by one.
 """
 
-import json
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import permutations, product
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from avatar3d.errors import AssetError, TrackingError
+from avatar3d.errors import TrackingError
 from avatar3d.geometry.surface import vertex_normals
-from avatar3d.geometry.transform import invert_rigid, procrustes
-from avatar3d.nets.registry import weights
-from avatar3d.nets.stabilizer import Locator, Patches, Weigher, look, neighbours
+from avatar3d.geometry.transform import invert_rigid
+from avatar3d.nets.stabilizer import Patches, look, neighbours
+from avatar3d.stabilize import packaged
 from avatar3d.stabilize.align import moved, robust_procrustes
-from avatar3d.stabilize.patches import MOST, cells, chosen, coarse, group, means
+from avatar3d.stabilize.locate import FEWEST, locate
+from avatar3d.stabilize.patches import MOST, cells, chosen, group, means
 from avatar3d.typing import typed
 
-FORMAT, VERSION = "avatar3d.stabilizer", 1
 LOOKS = 2
 """Looks at each pair; a third changes nothing that matters."""
-FEWEST = 30
-"""Patches; fewer are no face."""
-
-
-@lru_cache(maxsize=1)
-def networks() -> tuple[Locator, Weigher]:
-    """The packaged networks, loaded once per process.
-
-    Raises:
-        AssetError: their file is missing or damaged.
-    """
-    return read_networks(str(weights("stabilizer")))
-
-
-@typed
-def read_networks(path: str) -> tuple[Locator, Weigher]:
-    """Networks from a file of `tools/train_stabilizer.py`.
-
-    Raises:
-        AssetError: the file is none, or of another version.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get("avatar3d", "{}"))
-            state = {name: file.get_tensor(name).float() for name in file.keys()}
-        if meta.get("format") != FORMAT or meta.get("version") != VERSION:
-            raise ValueError(f"it holds {meta.get('format')!r} version {meta.get('version')!r}")
-        found = []
-        for name, network in (("locator", Locator()), ("weigher", Weigher())):
-            network.load_state_dict({k.removeprefix(f"{name}."): v for k, v in state.items()
-                                     if k.startswith(f"{name}.")})  # fmt: skip
-            found.append(network.eval().requires_grad_(False))
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-        raise AssetError(f"{path} cannot be read as stabiliser networks ({error}). Reinstall avatar3d.") from error
-    return found[0], found[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,58 +55,6 @@ class View:
     near: Int[Tensor, "1 p k"]
     """Neighbours of every patch."""
     patches: int
-
-
-@typed
-def locate(vertices: Float[Tensor, "v 3"], normals: Float[Tensor, "v 3"]) -> Float[Tensor, "4 4"]:
-    """The similarity from a mesh's frame to the mean head's, whatever its units and orientation.
-
-    Several first guesses of the orientation are refined; the one whose patches agree best is taken.
-
-    Raises:
-        TrackingError: this is not the surface of a face.
-    """
-    network, _ = networks()
-    points, normal, _, mask, centre, radius = coarse(
-        vertices[None].double(), normals[None].double(), vertices[None, :, :1].double(), seed=0
-    )
-    if points.shape[1] < FEWEST:
-        raise TrackingError(f"stabilize: {len(vertices)} vertices in {points.shape[1]} places; a face was expected.")
-    near = neighbours(points.float(), mask)
-    R = _starts()
-    best = torch.eye(4, dtype=torch.float64)
-    for keep in (4, 2, 1):
-        b = len(R)
-        place, log_error = network((points @ R.mT).float(), (normal @ R.mT).float(), mask.expand(b, -1),
-                                   near.expand(b, -1, -1))  # fmt: skip
-        T, score = _similarities(points.expand(b, -1, -1), place.double(), log_error.double())
-        order = score.argsort()[:keep]
-        best = T[order[0]]
-        R = T[order, :3, :3] / torch.linalg.det(T[order, :3, :3]).pow(1 / 3)[:, None, None]
-    T_unit_mesh = torch.eye(4, dtype=torch.float64)
-    T_unit_mesh[:3, :3] /= radius[0]
-    T_unit_mesh[:3, 3] = -centre[0, 0] / radius[0, 0]
-    return best @ T_unit_mesh
-
-
-def _starts() -> Tensor:
-    """[24, 3, 3] the rotations of a cube."""
-    out = []
-    for permutation in permutations(range(3)):
-        for signs in product((1.0, -1.0), repeat=3):
-            R = torch.zeros(3, 3, dtype=torch.float64)
-            R[torch.arange(3), list(permutation)] = torch.tensor(signs, dtype=torch.float64)
-            if torch.linalg.det(R) > 0:
-                out.append(R)
-    return torch.stack(out)
-
-
-def _similarities(points: Tensor, place: Tensor, log_error: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted similarities from points to places, and how badly the places agree with them."""
-    weight = (-2 * log_error).exp()
-    T = torch.stack([procrustes(p, q, w, with_scale=True) for p, q, w in zip(points, place, weight, strict=True)])
-    off = (moved(T, points) - place).norm(dim=-1)
-    return T, (off / log_error.exp() + 3 * log_error).mean(1)
 
 
 @typed
@@ -218,7 +127,7 @@ def compare_many(seen: View, others: Float[Tensor, "t v 3"], *, steps: int = LOO
         count=count.float(), mask=torch.ones(b, y.shape[1], dtype=torch.bool),
     )  # fmt: skip
     with torch.no_grad():
-        last = look(networks()[1], patches, seen.near.expand(b, -1, -1), steps=steps)[-1]
+        last = look(packaged.networks()[1], patches, seen.near.expand(b, -1, -1), steps=steps)[-1]
     weight = last.weight / last.weight.sum(1, keepdim=True)
     error = (weight * last.log_error.exp()).sum(1)
     T = torch.linalg.inv(T_head_mesh) @ invert_rigid(align) @ last.T_y_x.double() @ T_head_mesh

@@ -7,7 +7,7 @@ from avatar3d import models, stabilize
 from avatar3d.errors import AssetError, TrackingError
 from avatar3d.geometry.rotation import matrix_to_rotvec, quat_to_matrix, rotvec_to_matrix
 from avatar3d.geometry.transform import apply, invert_rigid, make_transform, procrustes
-from avatar3d.stabilize.learned import read_networks
+from avatar3d.stabilize.packaged import read_networks
 from avatar3d.stabilize.patches import cells
 
 EXPRESSION = {"jawOpen": 0.7, "mouthSmileLeft": 0.8, "mouthSmileRight": 0.6, "browInnerUp": 0.7, "eyeBlinkLeft": 1.0}
