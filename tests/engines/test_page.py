@@ -47,6 +47,8 @@ def page(avatar, tmp_path_factory):
 def splat_avatar(avatar):
     splats = make_gaussians(avatar.rig, 3000)
     small = {"log_scales": splats.log_scales - 0.8, "offsets": 0.3 * splats.offsets}
+    by_turn = 0.5 * torch.randn(len(splats.mixing), 3, generator=torch.Generator().manual_seed(9))
+    small["mixing"] = torch.cat([splats.mixing, by_turn], 1)
     return replace(avatar, gaussians=replace(splats, **small))
 
 

@@ -94,6 +94,21 @@ def test_expression_changes_all_that_it_should_and_stops_at_the_limits(rng, rig)
     assert not torch.allclose(wide.means, pose_gaussians(splats, rig, vertices, 9 * coefficients).means)
 
 
+def test_the_turn_of_the_head_changes_splats_too(rng, rig):
+    splats = make_gaussians(make_rig(), 40, components=2)
+    by_turn = torch.tensor([[0.3, -0.2, 0.1], [0.0, 0.5, 0.2]])
+    turned = replace(splats, mixing=torch.cat([splats.mixing, by_turn], 1))
+    turned.check(len(rig.faces), 52)
+    vertices, coefficients = rig.neutral[None].double(), torch.rand(1, 52, generator=rng, dtype=torch.float64)
+    turn = torch.tensor([[0.3, -0.4, 0.2]], dtype=torch.float64)
+    components = (coefficients @ splats.mixing.double().T + turn @ by_turn.double().T).clamp(-0.5, 0.5)
+    by_hand = torch.einsum("e,enc->nc", components[0], splats.basis.double())
+    posed = pose_gaussians(turned, rig, vertices, coefficients, rotvec_to_matrix(turn))
+    torch.testing.assert_close(posed.sh[0, :, 0], splats.sh[:, 0].double() + by_hand[:, 10:13])
+    still = pose_gaussians(turned, rig, vertices, coefficients)
+    torch.testing.assert_close(still.sh, pose_gaussians(splats, rig, vertices, coefficients).sh)
+
+
 def test_a_batch_is_its_items(rng, rig):
     splats = make_gaussians(make_rig(), 30)
     coefficients = torch.rand(3, 52, generator=rng)

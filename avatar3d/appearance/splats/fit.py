@@ -1,5 +1,6 @@
 """Optimises splats against the footage: colours, shapes and places of the splats, and the poses of the frames."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -16,10 +17,12 @@ from avatar3d.types import Rig
 from avatar3d.types.gaussians import GROUP_NAMES, Gaussians
 
 Progress = Callable[[str, int, int], None]
-POSE_RATES = {"head": 6e-4, "place": 2e-4, "expression": 6e-3}
+POSE_RATES = {"head": 1.2e-3, "place": 4e-4, "expression": 0.012}
 TORSO_RATE = 5e-3
 TORSO_REACH = 3.0
 """Frames over which a torso's correction is shared: torsos move slowly, and each frame is looked at a few times."""
+DECAY, POSE_DECAY = 0.05, 0.05
+"""What the steps of splats and poses have come down to at the end."""
 RESHAPE_EVERY = 200
 RESTRAIN_EVERY = 10
 COARSE = 0.35
@@ -106,10 +109,9 @@ class Fitting:
         loss.backward()
         if record is not None and record.grad is not None:
             cloud.credit(record.grad[0].norm(dim=1))
-        decay = 0.05**share
-        cloud.step(decay)
+        cloud.step(DECAY**share)
         if self.config.refine_pose:
-            step_poses(poses, self.pose_moments, rows, decay if share > 0.02 else 0.0)
+            step_poses(poses, self.pose_moments, rows, POSE_DECAY**share if share > 0.02 else 0.0)
         self.step += 1
         if self.step % RESTRAIN_EVERY == 0:
             restrain(cloud, self.sizes)
@@ -235,6 +237,8 @@ def restrain(cloud: Cloud, sizes: Tensor) -> None:
     largest = (LARGEST[group] / size).log()
     largest = torch.minimum(largest, scales.median(1).values + NEEDLE)
     scales.copy_(torch.minimum(scales, largest[:, None]).clamp_min(-6))
+    skin = (group == SKIN)[:, None] & (scales > scales.amin(1, keepdim=True))
+    scales.copy_(torch.where(skin, scales.clamp_min(CLOSED), scales))
     inside = (group == MOUTH) | (group == EYES)
     x["logit_opacities"][inside] = x["logit_opacities"][inside].clamp_min(SOLID)
 
@@ -243,7 +247,10 @@ REACH = torch.tensor([4e-3, 0.2, 2e-3, 1e-3, 1.0])
 """How far splats may lie from their triangle, by group, metres."""
 LARGEST = torch.tensor([6e-3, 0.012, 3e-3, 3e-3, 0.03])
 """Largest standard deviation, by group, metres."""
-MOUTH, EYES = GROUP_NAMES.index("mouth"), GROUP_NAMES.index("eyes")
+SKIN, MOUTH, EYES = (GROUP_NAMES.index(name) for name in ("skin", "mouth", "eyes"))
+CLOSED = math.log(0.4)
+"""Least logarithm of the two wider scales on the skin, in sizes of a triangle: cheeks that pictures show from the front
+alone would otherwise have gaps when they are seen from the side."""
 SOLID = 1.5
 """Least logit of the opacity of mouth and eyes: lips and lids hide them too often for pictures to keep them whole."""
 NEEDLE = 1.4

@@ -27,7 +27,7 @@ DENSITY = {"scalp": 0.5, "neck": 0.7, "ears": 1.2, "face": 1.6, "brows": 3.0, "e
            "tongue": 0.8, "mouth_cavity": 0.4, "eye_socket_left": 0.3, "eye_socket_right": 0.3,
            "eyeball_left": 1.5, "eyeball_right": 1.5, "iris_left": 6.0, "iris_right": 6.0}  # fmt: skip
 """Splats per area, relative; the last region that holds a face decides."""
-SHADE = {"teeth_upper": 0.55, "teeth_lower": 0.4, "gums_upper": 0.35, "gums_lower": 0.25, "tongue": 0.3,
+SHADE = {"teeth_upper": 0.55, "teeth_lower": 0.4, "gums_upper": 0.2, "gums_lower": 0.15, "tongue": 0.18,
          "mouth_cavity": 0.08}  # fmt: skip
 """Share of the light that reaches the inside of a mouth; pictures correct it where they show it."""
 MOUTH = ("teeth_upper", "teeth_lower", "gums_upper", "gums_lower", "tongue", "mouth_cavity")
