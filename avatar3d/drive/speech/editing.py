@@ -132,7 +132,7 @@ def _column(name: str) -> int:
     return _INDEX[name]
 
 
-def _columns(names: Sequence[str]) -> list[int]:
+def _columns(names: Sequence[str]) -> np.ndarray:
     found: set[int] = set()
     for name in names:
         patterns = _GROUPS.get(name, (name,))
@@ -140,7 +140,7 @@ def _columns(names: Sequence[str]) -> list[int]:
         if not matched:
             raise ValueError(f"edit: no curve is called {name!r}; expected names, patterns or {', '.join(_GROUPS)}.")
         found.update(matched)
-    return sorted(found)
+    return np.array(sorted(found))
 
 
 def _keep(curves: np.ndarray, times: np.ndarray, region: Region, fps: float, blend: float) -> None:
@@ -151,7 +151,7 @@ def _keep(curves: np.ndarray, times: np.ndarray, region: Region, fps: float, ble
     if not len(inside):
         raise ValueError(f"edit: nothing of the motion ({times[-1]:.2f} s) lies in {region.start:g}..{region.end:g} s.")
     if region.values is not None:
-        columns = [_column(name) for name in region.values]
+        columns = np.array([_column(name) for name in region.values])
         wanted = np.tile(np.array(list(region.values.values())), (len(inside), 1))
     elif region.motion is not None:
         other = _curves(region.motion if region.motion.fps == fps else resample(region.motion, fps))

@@ -173,20 +173,15 @@ class Performer:
         """The next rows of articulation."""
         taken: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
         while count:
-            part = self._waiting[0]
-            n = min(count, len(part[0]))
-            taken.append(tuple(x if x is None else x[:n] for x in part))  # type: ignore[arg-type]
-            if n == len(part[0]):
-                self._waiting.pop(0)
-            else:
-                self._waiting[0] = tuple(x if x is None else x[n:] for x in part)  # type: ignore[assignment]
+            mouth, closed, touching = self._waiting[0]
+            n = min(count, len(mouth))
+            taken.append((mouth[:n], _part(closed, slice(n)), _part(touching, slice(n))))
+            rest = slice(n, None)
+            self._waiting[:1] = [(mouth[rest], _part(closed, rest), _part(touching, rest))] if n < len(mouth) else []
             count -= n
-        columns = []
-        for index in (1, 2):
-            known = any(part[index] is not None for part in taken)
-            filled = [p[0].new_zeros(len(p[0])) if p[index] is None else p[index] for p in taken]
-            columns.append(torch.cat(filled) if known else None)  # type: ignore[arg-type]
-        return torch.cat([p[0] for p in taken]), columns[0], columns[1]
+        mouths = [mouth for mouth, _, _ in taken]
+        closed = _joined(mouths, [closed for _, closed, _ in taken])
+        return torch.cat(mouths), closed, _joined(mouths, [touching for _, _, touching in taken])
 
     def _styled(self, mouth: Float[Tensor, "n 52"]) -> Float[Tensor, "n 52"]:
         """The mouth with the person's amplitudes and asymmetry."""
@@ -335,3 +330,14 @@ class Performer:
             lift, deep = lift + gain * state[2], max(deep, gain * state[3])
         self._acts = kept
         return shapes, head, lift, deep
+
+
+def _part(values: Tensor | None, rows: slice) -> Tensor | None:
+    return None if values is None else values[rows]
+
+
+def _joined(mouths: list[Tensor], parts: list[Tensor | None]) -> Tensor | None:
+    """Parts one after another, 0 where only some are known; none where none is."""
+    if all(part is None for part in parts):
+        return None
+    return torch.cat([mouth.new_zeros(len(mouth)) if p is None else p for mouth, p in zip(mouths, parts, strict=True)])
