@@ -36,13 +36,15 @@ MEMBRANE, HOLD = 0.01, 1e-4
 """Draws what no scan shows to its neighbours' displacement, and faintly to none."""
 CELL = 12.5e-6
 """Area of the surface about a vertex of the face, square metres: what a weight of 1 stands for."""
-NOISE = 0.3e-3
-"""Noise of a scan from which it is smoothed more, metres."""
+QUIET, NOISE = 0.3e-3, 0.2e-3
+"""Noise of a scan up to which it is followed, and the excess that doubles the stiffness, metres."""
 BACKWARD = 0.3
 """Weight of vertices that look for the scan, beside scan points that look for the mesh."""
 HAIR_REACH = 0.03
 UNFOLDING = 300
 """Rounds of smoothing, at most."""
+STUBBORN = 60
+"""Rounds after which the corners of a face that stays turned over are moved alike."""
 LARGEST = 0.03
 """Displacement that is allowed, metres."""
 
@@ -80,7 +82,7 @@ def fit_displacement(
     for stage, (bending, gate, scale) in enumerate(STAGES + REPAIRS * STAGES[-1:]):
         if stage >= len(STAGES) and not flipped.any():
             break
-        bending = max(bending, 0.12 * (1 + (samples.noise / NOISE) ** 2))
+        bending = max(bending, STAGES[-1][0] * (1 + (max(0.0, samples.noise - QUIET) / NOISE) ** 2))
         A, b, w = _rows(model, parts, trust, samples, start, moved, gate, max(scale, 2.5 * samples.noise))
         lhs = A.T @ diags(w) @ A + system.matrix(bending)
         rhs = A.T @ (w * b)
@@ -245,4 +247,7 @@ def unfolded(start: Tensor, moved: Tensor, parts: Parts, faces: Tensor) -> tuple
             here[both[here[both[:, 0]], 1]] = True
         total = torch.zeros_like(out).index_add_(0, both[:, 0], out[both[:, 1]])
         out = torch.where(here[:, None], 0.5 * out + 0.5 * total / times[:, None], out)
+        if turn >= STUBBORN:  # slivers fold at the slightest difference between their corners
+            for face in skin[flipped_faces(start, start + out, skin)]:
+                out[face] = out[face].mean(0)
     return out, touched

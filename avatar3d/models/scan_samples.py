@@ -108,7 +108,8 @@ def sample_scan(
     normals = normalize(beside.sum(1) + own, dim=1)
     return ScanSamples(
         points=points, normals=normals, area=torch.full((len(points),), total / len(points)),
-        border=_near_border(v, faces, points), noise=_noise(points, near, missing, normals),
+        border=_near_border(v, faces, points),
+        noise=max(_noise(points, near, missing, normals), _roughness(v, faces, flat)),
     )  # fmt: skip
 
 
@@ -123,6 +124,19 @@ def _noise(points: Tensor, near: Tensor, missing: Tensor, normals: Tensor) -> fl
     off = torch.where(missing, torch.nan, off)
     rough = off.nanmean(1).abs()
     return float(1.4826 * rough.nanmedian().nan_to_num(0.0))
+
+
+def _roughness(v: Tensor, faces: Tensor, flat: Tensor) -> float:
+    """How far vertices lie off the mean of their neighbours, along the normal."""
+    both = torch.cat([faces, faces[:, [1, 2, 0]], faces[:, [2, 0, 1]]])
+    count = len(v)
+    times = torch.zeros(count).index_add_(0, both[:, 0], 2 * torch.ones(len(both)))
+    total = torch.zeros(count, 3).index_add_(0, both[:, 0], v[both[:, 1]] + v[both[:, 2]])
+    normal = torch.zeros(count, 3).index_add_(0, both[:, 0], flat.repeat(3, 1))
+    used = times >= 10  # inner vertices, about
+    off = ((v - total / times.clamp_min(1)[:, None]) * normalize(normal, dim=1)).sum(1)[used]
+    # a mean of six neighbours errs too
+    return float(1.4826 / 1.08 * (off - off.median()).abs().median()) if len(off) else 0.0
 
 
 def _near_border(v: Tensor, faces: Tensor, points: Tensor) -> Tensor:

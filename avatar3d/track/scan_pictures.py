@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from scipy.spatial import KDTree
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import conv2d, normalize, pad
 
 from avatar3d import ops
 from avatar3d.geometry.surface import edges, vertex_normals
@@ -24,6 +24,8 @@ MOST_POINTS = 60_000
 """Of a cloud that is drawn."""
 NEIGHBOURS = 12
 """Of a point of a cloud, by which its normal is found."""
+DISC_BLUR = 0.7
+"""Standard deviation of that smoothing in radii."""
 SURFEL = 1.6
 """Radius of the disc that stands for a point of a cloud, in distances to its neighbours."""
 
@@ -41,6 +43,8 @@ class Drawable:
     texture: UInt8[Tensor, "h w 3"] | None
     centre: Float[Tensor, "3"]
     unit: float
+    disc: float = 0.0
+    """Radius of the discs that stand for points, over which pictures are smoothed; 0 for a mesh."""
 
     def to_scan(self, points: Tensor) -> Tensor:
         """Drawing units to the scan's own."""
@@ -160,12 +164,12 @@ def _surfels(mesh: Mesh, points: Tensor, centre: Tensor, unit: float, smoothing:
         corners = torch.zeros(0, 3, dtype=torch.int32)
         return Drawable(points=p, faces=corners, normals=p, colours=None, uv_corners=None, texture=None,
                         centre=centre, unit=unit)  # fmt: skip
-    for _ in range(min(smoothing, 2)):
-        near = KDTree(p.numpy()).query(p.numpy(), k=min(NEIGHBOURS * smoothing // 4, len(p)))[1]
-        p = p[torch.from_numpy(near)].mean(1)
-    distance, near = KDTree(p.numpy()).query(p.numpy(), k=min(NEIGHBOURS * (1 + smoothing // 8), len(p)))
-    q = p[torch.from_numpy(near)] - p[torch.from_numpy(near)].mean(1, keepdim=True)
-    axes = torch.linalg.eigh(torch.einsum("nki,nkj->nij", q, q)).eigenvectors
+    for _ in range(smoothing // 8):  # onto the plane through the neighbours: features stay
+        near = torch.from_numpy(KDTree(p.numpy()).query(p.numpy(), k=min(2 * NEIGHBOURS, len(p)))[1])
+        n = _axes(p, near)[:, :, 0]
+        p = p + n * ((p[near].mean(1) - p) * n).sum(1, keepdim=True)
+    distance, near = KDTree(p.numpy()).query(p.numpy(), k=min(NEIGHBOURS, len(p)))
+    axes = _axes(p, torch.from_numpy(near))
     radius = SURFEL * torch.from_numpy(np.median(distance[:, 1:5], 1)).float()
     radius = radius.clamp_max(4 * float(radius.median()))[:, None]
     u, w, n = axes[:, :, 2] * radius, axes[:, :, 1] * radius, axes[:, :, 0]
@@ -177,7 +181,13 @@ def _surfels(mesh: Mesh, points: Tensor, centre: Tensor, unit: float, smoothing:
     n = normalize((m * (m * n[:, None]).sum(2, keepdim=True).sign()).sum(1), dim=1)
     colours = None if mesh.colours is None else (mesh.colours[pick].float() / 255).repeat_interleave(4, 0)
     return Drawable(points=corners, faces=faces.int(), normals=n.repeat_interleave(4, 0), colours=colours,
-                    uv_corners=None, texture=None, centre=centre, unit=unit)  # fmt: skip
+                    uv_corners=None, texture=None, centre=centre, unit=unit, disc=float(radius.median()))  # fmt: skip
+
+
+def _axes(p: Tensor, near: Tensor) -> Float[Tensor, "n 3 3"]:
+    """Columns: the normal, then two axes of the plane through the neighbours."""
+    q = p[near] - p[near].mean(1, keepdim=True)
+    return torch.linalg.eigh(torch.einsum("nki,nkj->nij", q, q)).eigenvectors
 
 
 def camera_axes(towards: Tensor, up: Tensor) -> Float[Tensor, "3 3"]:
@@ -213,6 +223,11 @@ def draw(
     flat_n = normalize((scan.normals[corners] * bary[..., None]).sum(2), dim=-1) @ R.T
     # both sides are lit: windings may be either way round
     flat_n = torch.where(flat_n[..., 2:] > 0, -flat_n, flat_n)
+    surface = (scan.points[corners] * bary[..., None]).sum(2)
+    if scan.disc:
+        sigma = DISC_BLUR * scan.disc * focal / distance
+        flat_n = normalize(_blurred(flat_n, seen, sigma), dim=-1)
+        surface = _blurred(surface, seen, sigma)
     facing = -flat_n[..., 2]
     if scan.texture is not None and scan.uv_corners is not None:
         uv = (scan.uv_corners[face] * bary[..., None]).sum(2)
@@ -228,7 +243,6 @@ def draw(
         else:
             colour = light[..., None] ** (1 / 1.6) * torch.tensor([0.86, 0.74, 0.68])
     image = torch.where(seen[..., None], colour, torch.tensor(BACKGROUND))
-    surface = (scan.points[corners] * bary[..., None]).sum(2)
     surface = torch.where(seen[..., None], surface, torch.nan)
     return ScanPicture(
         image=(255 * image.clamp(0, 1)).round().to(torch.uint8).numpy(),
@@ -239,3 +253,15 @@ def draw(
         distance=distance,
         focal=focal,
     )
+
+
+def _blurred(image: Tensor, seen: Tensor, sigma: float) -> Tensor:
+    """A Gaussian blur [h, w, 3] that stays within what is seen."""
+    reach = max(1, math.ceil(2.5 * sigma))
+    x = torch.arange(-reach, reach + 1).float()
+    kernel = torch.exp(-0.5 * (x / max(sigma, 0.3)).square())
+    kernel = kernel / kernel.sum()
+    planes = torch.cat([image * seen[..., None], seen[..., None].float()], -1).permute(2, 0, 1)[:, None]
+    planes = conv2d(pad(planes, (reach, reach, 0, 0)), kernel.view(1, 1, 1, -1))
+    planes = conv2d(pad(planes, (0, 0, reach, reach)), kernel.view(1, 1, -1, 1))[:, 0].permute(1, 2, 0)
+    return planes[..., :3] / planes[..., 3:].clamp_min(1e-6)
