@@ -21,6 +21,7 @@ _FRAME = 0.02  # seconds per output of the recogniser
 _DELAY = 0.035  # seconds by which its peaks come after the middle of the phone, and by place, measured on voices
 # whose times are known
 _LATE = {"bilabial": 0.02, "dental": 0.025, "postalveolar": 0.018, "labiovelar": 0.02, "alveolar": -0.014}
+_LOUDEST = 0.8  # full scale, to which sound is brought
 _LONGEST = 0.3  # seconds a phone lasts when nothing follows
 _CHUNK, _OVERLAP = 30.0, 1.0  # seconds
 
@@ -40,6 +41,7 @@ def recognise(samples: Float[Tensor, "n"]) -> tuple[Phone, ...]:
     wave = samples.numpy().astype(np.float32)
     if len(wave) < _RATE // 20:
         return ()
+    wave = wave * (_LOUDEST / max(float(np.abs(wave).max()), 1e-4))
     peaks: list[tuple[float, str]] = []
     step = int((_CHUNK - 2 * _OVERLAP) * _RATE)
     for first in range(0, len(wave), step):
