@@ -1,5 +1,7 @@
 """Phones to curves: closures, openings, rounding and undershoot; no program is needed."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -18,6 +20,7 @@ from avatar3d.drive.speech import (
     touch_teeth,
 )
 from avatar3d.drive.speech.phones import ARPABET, PLACE_OF, VOWELS
+from avatar3d.drive.speech.visemes import viseme
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES, mirrored_name
 
 INNER_LIPS = ((13, 14), (312, 317), (82, 87), (311, 402), (81, 178))  # MediaPipe's points, upper and lower
@@ -258,3 +261,16 @@ def test_bad_calls():
         Phone(symbol="i", start=0.85, end=3.0),
     ]
     assert torch.isfinite(articulate(mess, 1.0)).all()
+
+
+def test_the_docs_print_the_visemes():
+    text = (Path(__file__).resolve().parents[3] / "docs" / "speech.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.count("|") == 4]
+    printed = {letter: targets for _, letters, targets in rows for letter in letters.split()}
+    for letter in [*PLACE_OF, "i", "a", "ə", "ɔ", "u", "y"]:
+        part = articulations(letter)[0]
+        if part.rounding and part.place not in ("vowel", "labiovelar", "rhotic"):
+            continue
+        shape = viseme(part).targets
+        expected = ", ".join(f"{name} {value:.2g}" for name, value in shape.items() if round(value, 2) > 0)
+        assert printed[letter] == expected, letter
