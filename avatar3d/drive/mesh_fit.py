@@ -5,7 +5,7 @@ S: quadratic in c, and in R and p through a few moments of x alone. So the verti
 steps cost the same for a mesh of a thousand vertices and of a hundred thousand.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -41,11 +41,16 @@ class MeshFitSettings:
     sigma: float = 1.0
     """Standard deviation of coefficients (L2)."""
     bend: float = 0.3
-    """Usual second difference of coefficients over time; smoothness, infinite for none."""
+    """Usual second difference of coefficients at 30 frames per second; smoothness, infinite for none."""
     turn: float = 0.01
-    """Usual second difference of the head's rotation, radians."""
+    """Usual second difference of the head's rotation at 30 frames per second, radians."""
     shift: float = 0.001
-    """Usual second difference of the head's translation, metres."""
+    """Usual second difference of the head's translation at 30 frames per second, metres."""
+
+    def at_rate(self, fps: float) -> "MeshFitSettings":
+        """The same smoothness at another rate: second differences go with the square of the time between frames."""
+        step = min(max((30 / fps) ** 2, 0.1), 30.0)
+        return replace(self, bend=step * self.bend, turn=step * self.turn, shift=step * self.shift)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ def from_meshes(
         FormatError: no known topology, or not a face in it.
     """
     _check(vertices, neutral, fps)
-    settings = settings or MeshFitSettings()
+    settings = (settings or MeshFitSettings()).at_rate(fps)
     known = topology if isinstance(topology, Topology) else find_topology(vertices.shape[1], topology)
     if known.reference.shape[0] != vertices.shape[1]:
         raise FormatError(
