@@ -40,7 +40,7 @@ def draw(avatar, motion, samples, rate, phones, start, end):
     """Frames, waveform with phones, curves, between two times."""
     count = WIDTH // FRAME
     times = start + (np.arange(count) + 0.5) * (end - start) / count
-    frames = np.clip(np.round(times * motion.fps).astype(int), 0, motion.frames - 1)
+    frames = np.round(times[times < motion.duration] * motion.fps).astype(int).clip(0, motion.frames - 1)
     page = Image.new("RGB", (WIDTH, FRAME + 420), "white")
     page.paste(Image.fromarray(strip(avatar, motion, frames)), (0, 0))
     pen = ImageDraw.Draw(page)
@@ -49,11 +49,11 @@ def draw(avatar, motion, samples, rate, phones, start, end):
     def x_of(t):
         return (t - start) / (end - start) * WIDTH
 
-    part = samples[int(start * rate) : int(end * rate)]
     top, height = FRAME + 10, 120
-    scale = max(1e-3, float(part.abs().max())) if len(part) else 1.0
-    for x in range(WIDTH):
-        piece = part[int(x / WIDTH * len(part)) : int((x + 1) / WIDTH * len(part)) + 1]
+    scale = max(1e-3, float(samples.abs().max()))
+    edges = np.round(np.linspace(start * rate, end * rate, WIDTH + 1)).astype(int)
+    for x, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        piece = samples[first : last + 1]
         if len(piece):
             low, high = (float(v) / scale * height / 2 for v in (piece.min(), piece.max()))
             pen.line([(x, top + height / 2 - high), (x, top + height / 2 - low)], fill="#888888")

@@ -80,7 +80,8 @@ class HeadMotion:
     def _accent(self, row: int, strength: float, movement: float) -> None:
         if self._rng.random() > 0.45 + 0.5 * strength:
             return
-        pitch = self._rng.uniform(1.5, 4.0) * (0.5 + strength) * movement * _DEGREE * (self._style.pitch / 0.04) ** 0.5
+        habit = (self._style.pitch / Style().pitch) ** 0.5
+        pitch = self._rng.uniform(1.5, 4.0) * (0.5 + strength) * movement * habit * _DEGREE
         if self._rng.random() < 0.15:
             pitch *= -0.7  # some beats go up
         turn = self._rng.normal(0, 0.35) * abs(pitch)

@@ -95,8 +95,8 @@ def _corners(curves: np.ndarray) -> float:
 def _blinks(curves: Tensor, seconds: float) -> float:
     """Blinks a minute, as if ten seconds of the average had been seen as well."""
     lid = (curves[:, ARKIT_INDEX["eyeBlinkLeft"]] + curves[:, ARKIT_INDEX["eyeBlinkRight"]]) / 2
-    open_ = float(lid.quantile(0.3))
-    closed = (lid > open_ + 0.35).numpy()
+    open_, shut = float(lid.quantile(0.3)), float(lid.quantile(0.99))
+    closed = (lid > open_ + max(0.15, 0.5 * (shut - open_))).numpy()  # trackers give some people's blinks 0.4 alone
     count = int((closed[1:] & ~closed[:-1]).sum())
     return float(np.clip(60 * (count + Style().blinks / 6) / (seconds + 10), 2, 45))
 

@@ -32,11 +32,11 @@ class Style:
     """A minute."""
     brows: float = 1.0
     """Amplitude of the brows, times ours."""
-    yaw: float = 0.055
+    yaw: float = 0.044
     """Standard deviation of the head's turning, radians."""
-    pitch: float = 0.04
+    pitch: float = 0.035
     """Of nodding, radians."""
-    roll: float = 0.028
+    roll: float = 0.025
     """Of tilting, radians."""
     pace: float = 1.0
     """How fast the head moves, times ours."""
