@@ -265,8 +265,8 @@ def test_bad_calls():
 
 def test_the_docs_print_the_visemes():
     text = (Path(__file__).resolve().parents[3] / "docs" / "speech.md").read_text()
-    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.count("|") == 4]
-    printed = {letter: targets for _, letters, targets in rows for letter in letters.split()}
+    rows = [line.strip("| ").split(" | ") for line in text.split("### ")[1].splitlines()]
+    printed = {letter: row[2] for row in rows if len(row) == 3 for letter in row[1].split()}
     for letter in [*PLACE_OF, "i", "a", "ə", "ɔ", "u", "y"]:
         part = articulations(letter)[0]
         if part.rounding and part.place not in ("vowel", "labiovelar", "rhotic"):
