@@ -8,7 +8,7 @@ from torch import Tensor
 
 from avatar3d.geometry.rotation import quat_to_matrix
 from avatar3d.types import ARKIT_NAMES
-from avatar3d.types.gaussians import GROUP_NAMES, Gaussians
+from avatar3d.types.gaussians import BASIS_ROWS, GROUP_NAMES, Gaussians
 
 RATES = {"offsets": 0.016, "quats": 0.016, "log_scales": 0.032, "logit_opacities": 0.16, "sh_first": 0.016,
          "sh_rest": 2.4e-3, "basis": 8e-3}  # fmt: skip
@@ -19,6 +19,8 @@ AXIS = {"basis": 1}
 """Axis that counts the splats, where it is not the first."""
 UNTURNED = torch.tensor([GROUP_NAMES.index("hair"), GROUP_NAMES.index("other")], dtype=torch.uint8)
 """Groups that do not change with the head's turn: they would learn when it turned, not how."""
+RIGID = torch.tensor([GROUP_NAMES.index("mouth"), GROUP_NAMES.index("eyes")], dtype=torch.uint8)
+"""Groups whose shape no expression changes: teeth and eyeballs move as the rig moves them."""
 EPSILON = 1e-7
 """Of Adam. The loss is a mean over pixels, and a splat that pictures show plainly has gradients of 1e-6 and more; one
 that they graze has less, and would otherwise wander as fast."""
@@ -71,10 +73,7 @@ class Cloud:
     def step(self, rate: float) -> None:
         """One step of Adam at `rate` times `RATES`, and clears the gradients."""
         self.steps += 1
-        basis = self.leaves.get("basis")
-        if basis is not None and basis.grad is not None:
-            turned = (self.fixed.mixing[:, len(ARKIT_NAMES) :] != 0).any(1)
-            basis.grad[turned.nonzero(), torch.isin(self.fixed.group, UNTURNED).nonzero()[:, 0]] = 0
+        self._stiffen()
         for name, x in self.leaves.items():
             if x.grad is None:
                 continue
@@ -86,6 +85,18 @@ class Cloud:
             x.grad = None
             if name in DECAY:
                 x *= 1 - DECAY[name] * RATES[name] * rate
+
+    def _stiffen(self) -> None:
+        """Clears gradients of what the basis must not change."""
+        grad = None if "basis" not in self.leaves else self.leaves["basis"].grad
+        if grad is None or self.fixed.mixing is None:
+            return
+        turned = (self.fixed.mixing[:, len(ARKIT_NAMES) :] != 0).any(1)
+        grad[turned.nonzero(), torch.isin(self.fixed.group, UNTURNED).nonzero()[:, 0]] = 0
+        rigid = torch.isin(self.fixed.group, RIGID).nonzero()[:, 0]
+        shape = torch.ones(grad.shape[2])
+        shape[BASIS_ROWS["colour"]] = 0
+        grad[:, rigid] *= 1 - shape
 
     def credit(self, gradient: Tensor) -> None:
         """Adds what a picture says about where splats are too few: norms of absolute screen-space gradients `[n]`."""
