@@ -171,7 +171,7 @@ def _place(rest: Tensor, known: Topology) -> _Placed:
     still = stillness(known.shapes[:, index], known.weights[index] * known.known[index]).double()
     if float((at - at.mean(0)).norm(dim=1).max()) == 0:
         raise FormatError(f"The meshes' vertices all lie in one point; a face of {known.name} was expected.")
-    w = still
+    w, T, off = still, torch.eye(4, dtype=torch.float64), torch.zeros(len(at), dtype=torch.float64)
     for _ in range(8):
         T = procrustes(at, goal, w, with_scale=True)
         off = (apply(T, at) - goal).norm(dim=1)

@@ -64,11 +64,11 @@ def drive_from_meshes(
         DetectionError, TrackingError: a mesh of unknown topology on which no face is found.
     """
     sequence = read_mesh_sequence(source)
-    if fps is None and sequence.fps is None:
-        say(f"The meshes do not tell their rate: taken for {FPS:g} frames per second (--fps says otherwise).")
     known = _topology(sequence, progress, say)
     name = Path(source).name if isinstance(source, (str, Path)) else "meshes"
     found = from_meshes(sequence.vertices, known, fps=fps or sequence.fps or FPS, rig=rig, source=name)
+    if fps is None and sequence.fps is None:
+        say(f"The meshes do not tell their rate: taken for {FPS:g} frames per second (--fps says otherwise).")
     regions = ", ".join(f"{n} {v:.2f}" for n, v in found.by_region_mm.items() if n in ("lips_outer", "eyelids"))
     say(
         f"{len(sequence.vertices)} meshes of {known.name}'s topology in {found.units}: within "

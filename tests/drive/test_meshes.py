@@ -19,7 +19,7 @@ from avatar3d.models.motion import head_rotation
 from avatar3d.models.obj import read_obj
 from avatar3d.models.rig import build_rig, pose_rig
 from avatar3d.models.topology import find_topology, of_correspondence
-from avatar3d.pipeline.meshes import is_mesh_source
+from avatar3d.pipeline.meshes import drive_from_meshes, is_mesh_source
 from avatar3d.pipeline.using import drive
 from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES, Avatar
 from tests.models import flame_file
@@ -308,3 +308,20 @@ def test_an_avatar_is_driven_from_a_folder(person, head, tmp_path):
     (folder / "frame3.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
     with pytest.raises(AvatarError, match="another topology"):
         drive(avatar, folder)
+
+
+@pytest.mark.slow
+def test_an_unknown_topology_is_registered_first(person, head, tmp_path, rng):
+    """Some of the head's vertices in any order, millimetres: nobody knows this mesh."""
+    vertices, c, R, _ = person
+    order = torch.randperm(4800, generator=rng)
+    place = torch.full((len(head.template),), -1)
+    place[order] = torch.arange(4800)
+    faces = place[head.faces]
+    faces = faces[(faces >= 0).all(1)]
+    np.savez(tmp_path / "x.npz", vertices=1000 * vertices[:24, order].numpy(), faces=faces.numpy(), fps=25.0)
+    said = []
+    found = drive_from_meshes(tmp_path / "x.npz", say=said.append)
+    assert "no known topology" in said[0] and found.units == "millimetres" and found.motion.fps == 25
+    assert turned(found, R[:24]).max() < 1.5
+    assert (found.motion.expression - c[:24])[:, c[:24].amax(0) > 0].abs().mean() < 0.1
