@@ -24,7 +24,7 @@ _PAIRS = [
     (ARKIT_INDEX[n], ARKIT_INDEX[n[:-4] + "Right"])
     for n in ARKIT_NAMES if n.startswith("mouth") and n.endswith("Left") and n != "mouthLeft"
 ]  # fmt: skip
-_LIPS = [i for n, i in ARKIT_INDEX.items() if n.startswith("mouth")]
+_LIPS = [i for n, i in ARKIT_INDEX.items() if n.startswith("mouth") and n != "mouthClose"]
 _BROWS = [i for n, i in ARKIT_INDEX.items() if n.startswith("brow")]
 
 
@@ -61,8 +61,9 @@ def learn_style(motion: Motion, samples: Float[Tensor, "n"], mouth: Float[Tensor
     ours = average.expression[:count].double().numpy()[speaking]
     values: dict[str, float] = {}
     if mouth is not None and len(mouth) >= count:
-        values["mouth"] = _drawn(_ratio(theirs[:, _LIPS], ours[:, _LIPS]), belief)
-        values["jaw"] = _drawn(_ratio(theirs[:, [_JAW]], ours[:, [_JAW]]), belief)
+        used = [i for i in _LIPS if ours[:, i].std() > 0.02]  # trackers stir the others too: no habit of speech
+        values["mouth"] = _drawn(_ratio(theirs[:, used], ours[:, used]), belief)
+        values["jaw"] = _drawn(_reach(theirs[:, _JAW]) / max(_reach(ours[:, _JAW]), 0.02), belief)
         rest = _corners(theirs) - _corners(ours)
         values["smile"] = float(np.clip(belief * rest, -0.35, 0.35))
     left, right = (np.sqrt(theirs[:, [p[side] for p in _PAIRS]].var(0).sum()) for side in (0, 1))
@@ -78,6 +79,12 @@ def _ratio(theirs: np.ndarray, ours: np.ndarray) -> float:
     """Of amplitudes: the spread of all curves together."""
     a, b = (float(np.sqrt(x.var(0).sum())) for x in (theirs, ours))
     return a / b if b > 1e-3 else 1.0
+
+
+def _reach(values: np.ndarray) -> float:
+    """From the nearly lowest to the nearly highest value."""
+    low, high = np.quantile(values, [0.05, 0.95])
+    return float(high - low)
 
 
 def _drawn(ratio: float, belief: float, low: float = 0.4, high: float = 1.8) -> float:
