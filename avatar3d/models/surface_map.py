@@ -79,7 +79,7 @@ def _chart(model: LinearModel) -> tuple[Tensor, Tensor]:
     if tables is None or tables.topology != topology_key(model):
         raise ValueError(
             f"{model.name}: where this mesh of {len(model.template)} vertices lies on `head` is not known; expected "
-            "head, flame, ict, arkit or smplx. tools/make_model_tables.py makes tables for further models."
+            "head, flame, ict or arkit. tools/make_model_tables.py makes tables for further models."
         )
     at = points_on_faces(opened, head.faces, tables.head_faces, tables.head_weights)
     return at, tables.head_distance < OFF
