@@ -32,7 +32,7 @@ _REST_AFTER = 0.4  # seconds of silence after which the mouth is really at rest
 _LIPS = 0.05  # seconds that lips take to close or open
 _HELD = 0.2  # seconds of pause through which two contacts are one
 _SHORTEST = 0.05  # seconds of contact, however short the phone
-_RELEASE = 0.75  # of a plosive's time, when the lips part
+_RELEASE = {True: 0.8, False: 0.62}  # of a plosive's time, when the lips part: voiced, voiceless (a breath follows)
 
 
 @typed
@@ -157,7 +157,7 @@ def _contacts(phones: Sequence[Phone], count: int, place: str) -> Tensor:
         if part.place != place or stop <= start:
             continue
         length = stop - start
-        release = length if part.nasal or place == "labiodental" else _RELEASE * length
+        release = length if part.nasal or place == "labiodental" else _RELEASE[part.voiced] * length
         first, last = start, start + release
         middles.append(int(np.argmin(np.abs(times - 0.5 * (first + last)))))
         if kept == start:  # only a short pause since the last contact: the lips stay where they are

@@ -7,6 +7,7 @@ file's bytes: repeated fields of a protocol buffer merge, so the model on disk s
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +23,9 @@ _DURATIONS = "/Ceil_output_0"  # frames of each input symbol, as Piper's exporte
 _HOP = 256  # samples a frame
 _MARKS = "ː ˑ ʰ ʲ ʷ ̃ ̩ ̯ ̪ ˞".split()
 _PAUSES = "^$ ,.;:!?—…"
+_PLOSIVES = frozenset("pbtdkɡ")
+_CLOSURE = 0.06  # seconds of quiet before a plosive that may be its own
+_QUIET = 0.02  # of the loudest 5 ms
 _GAP = 0.12  # seconds: a shorter space is a boundary, not a pause
 
 
@@ -56,7 +60,8 @@ def speak(text: str, path: Path, *, speed: float, transcribe: Callable[[Sequence
     samples, frames = sound.reshape(-1).astype(np.float32), durations.reshape(-1)
     rate = config["audio"]["sample_rate"]
     ends = np.cumsum(frames) * _HOP / rate
-    return Speech(samples=torch.from_numpy(samples), rate=rate, phones=tuple(_phones(letters, ends)), text=text)
+    phones = _with_closures(_phones(letters, ends), samples, rate)
+    return Speech(samples=torch.from_numpy(samples), rate=rate, phones=tuple(phones), text=text)
 
 
 def _phones(letters: list[str], ends: np.ndarray) -> list[Phone]:
@@ -86,6 +91,26 @@ def _phones(letters: list[str], ends: np.ndarray) -> list[Phone]:
             items.append([letter, last[2] if last else start, end, stress if vowel else 0])
             stress = 0 if vowel else stress
     return [Phone(symbol=s, start=a, end=b, stress=n) for s, a, b, n in items if b > a]
+
+
+def _with_closures(phones: list[Phone], samples: np.ndarray, rate: int) -> list[Phone]:
+    """The quiet that ends what comes before a plosive is its closure: the network often counts it there."""
+    out: list[Phone] = []
+    step = rate // 200
+    level = np.sqrt(np.square(samples[: len(samples) // step * step].reshape(-1, step)).mean(1))
+    quiet = level < _QUIET * level.max()
+    for phone in phones:
+        before = out[-1] if out else None
+        if before and phone.symbol[0] in _PLOSIVES and before.symbol != SILENCE:
+            first = max(before.start + 0.5 * (before.end - before.start), phone.start - _CLOSURE)
+            at = min(int(phone.start * 200), len(quiet))
+            while at > 0 and quiet[at - 1] and (at - 1) / 200 >= first:
+                at -= 1
+            if at / 200 < phone.start:
+                out[-1] = replace(before, end=at / 200)
+                phone = replace(phone, start=at / 200)
+        out.append(phone)
+    return out
 
 
 @lru_cache(maxsize=2)
