@@ -12,6 +12,7 @@ from avatar3d.appearance.splats.cloud import Cloud
 from avatar3d.appearance.splats.config import SplatConfig
 from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.shots import Shot, halved
+from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.render.gaussians import pose_gaussians
 from avatar3d.types import Rig
 from avatar3d.types.gaussians import GROUP_NAMES, Gaussians
@@ -51,6 +52,7 @@ class Fitting:
         for value in poses.corrections.values():
             value.requires_grad_(config.refine_pose)
         self.sizes = face_sizes(poses.rig)
+        self.often = rarity(poses, torch.tensor([shot.frame for shot in shots]))
         self.pose_moments = {n: (torch.zeros_like(x), torch.zeros_like(x)) for n, x in poses.corrections.items()}
 
     def run(
@@ -120,8 +122,26 @@ class Fitting:
 
     def _next(self) -> int:
         if not self.order:
-            self.order = torch.randperm(len(self.shots), generator=self.generator).tolist()
+            times = (self.often + torch.rand(len(self.shots), generator=self.generator)).floor().long()
+            order = torch.arange(len(self.shots)).repeat_interleave(times)
+            self.order = order[torch.randperm(len(order), generator=self.generator)].tolist()
         return self.order.pop()
+
+
+def rarity(poses: Poses, frames: Tensor) -> Tensor:
+    """How often each of some frames is looked at, 1 on average: rare views and expressions up to `RAREST` times more
+    often than usual ones, by the density of frames about them."""
+    turn = matrix_to_rotvec(poses.head_rotation(frames)) / NEAR["turn"]
+    expression = poses.motion.expression[frames].float() / NEAR["expression"]
+    apart = torch.cdist(*2 * (torch.cat([turn, expression], 1),))
+    weight = torch.exp(-0.5 * apart.square()).mean(1).rsqrt()
+    weight = weight.clamp_max(RAREST * float(weight.min()))
+    return weight / weight.mean()
+
+
+NEAR = {"turn": 0.12, "expression": 0.25}
+"""What counts as the same view and the same expression: radians, and norm of the difference of coefficients."""
+RAREST = 3.0
 
 
 def draw(

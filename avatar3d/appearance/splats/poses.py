@@ -50,6 +50,10 @@ class Poses:
         self._head, self._place = R, place
         self.use(torch.arange(self.motion.frames))
 
+    def head_rotation(self, rows: Tensor) -> Tensor:
+        """R_world_head `[n, 3, 3]` of some frames as the track has it."""
+        return self._head[rows]
+
     def use(self, frames: Tensor) -> None:
         """Says which frames (ascending) are corrected: the others follow by `spread`."""
         self._used = frames
