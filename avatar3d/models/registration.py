@@ -23,7 +23,7 @@ from avatar3d.typing import typed
 
 UNITS = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
 """Metres."""
-SURE_SIZE = 0.14
+SURE_SIZE = 0.22
 """Logarithm of a head's size against the mean up to which a scan is in the unit that comes nearest; beyond that its
 scale is arbitrary, and it is made as large as a usual head."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from avatar3d import __version__, models, storage
+from avatar3d.appearance.detail import scan_detail
 from avatar3d.appearance.layout import in_one_texture
 from avatar3d.appearance.scan_texture import dress_scan
 from avatar3d.errors import DetectionError, FileError
@@ -137,6 +138,9 @@ def reconstruct_scan(
     with _timed(timings, "texture"):
         iris = None if found is None or not scan.is_coloured else found.points[IRIS]
         texture = dress_scan(scan, r.T_model_scan, r.vertices, rig, model, size=texture_size, iris=iris)
+        detail = scan_detail(scan, r.T_model_scan.float(), r.vertices, rig, size=texture_size)
+        if detail is not None:
+            texture = replace(texture, normals=detail.normals)
         if progress:
             progress("texture", 1, 1)
     with _timed(timings, "measure"):

@@ -34,6 +34,10 @@ LEAST_PRESENCE = 0.6
 GOOD, WORST = 0.075, 0.17
 """Median distance of lifted landmarks from the model's mean face, as shares of the inter-ocular distance: from which a
 view is believed at once, and up to which a face is a face. Mugs that look like one are flat or hollow."""
+FEW, MANY = 3, 6
+DOUBTFUL, SEVERE = 0.09, 0.14
+"""What networks see on a ball they see from few sides, and elsewhere from each. Views that must agree at least, and the
+residual of their mean with fewer than `MANY` and with more; scans have 0.05 to 0.06, a ball 0.12."""
 EYES = 0.09
 """Usual distance of the outer eye corners, metres."""
 VIEWS = ((0, 0), (-18, 0), (18, 0), (-38, 0), (38, 0), (0, 16), (0, -16), (-20, 12), (20, 12))
@@ -121,9 +125,12 @@ def _landmarks_of(
             T = better.T_drawn_model if better is not None and better.residual < WORST else T
         if progress:
             progress("landmarks", i + 1, len(VIEWS))
-    if not looks:
+    if len(looks) < FEW:
         raise failed
     points, sigma = _combined(torch.stack(looks), torch.stack(weights))
+    match = _match(points, mean)
+    if match is None or match.residual > (DOUBTFUL if len(looks) < MANY else SEVERE):
+        raise failed
     ear = float((points[LEFT_EYE_OUTER] - points[RIGHT_EYE_OUTER]).norm())
     if not math.isfinite(ear):
         raise failed
