@@ -159,18 +159,24 @@ def _contacts(phones: Sequence[Phone], count: int, place: str) -> Tensor:
         length = stop - start
         release = length if part.nasal or place == "labiodental" else _RELEASE[part.voiced] * length
         first, last = start, start + release
-        middles.append(int(np.argmin(np.abs(times - 0.5 * (first + last)))))
+        middles.append(min(max(int(0.5 * (first + last) * RATE), 0), count - 1))
         if kept == start:  # only a short pause since the last contact: the lips stay where they are
             first = held
         held, kept = first, stop
         short = max(_SHORTEST - (last - first), 0.0)
         first, last = first - 0.5 * short, last + 0.5 * short
-        outside = np.maximum(np.maximum(first - times, times - last), 0)
+        near = _rows_between(first - _LIPS, last + _LIPS)
+        outside = np.maximum(np.maximum(first - times[near], times[near] - last), 0)
         ramp = 0.5 + 0.5 * np.cos(np.pi * np.clip(outside / _LIPS, 0, 1))
-        closed = np.maximum(closed, ramp)
+        closed[near] = np.maximum(closed[near], ramp)
     for part, start, stop in pieces:
         if part.place == "vowel":  # whose middle is open, however short it is
-            away = np.abs(times - 0.5 * (start + stop)) - 0.5 / RATE
-            closed = np.minimum(closed, np.clip(away / max(0.5 * (stop - start), 0.5 / RATE), 0, 1))
+            near = _rows_between(start - 1 / RATE, stop + 1 / RATE)
+            away = np.abs(times[near] - 0.5 * (start + stop)) - 0.5 / RATE
+            closed[near] = np.minimum(closed[near], np.clip(away / max(0.5 * (stop - start), 0.5 / RATE), 0, 1))
     closed[middles] = 1
     return torch.from_numpy(closed).float()
+
+
+def _rows_between(start: float, end: float) -> slice:
+    return slice(max(int(start * RATE), 0), max(int(end * RATE) + 1, 0))
