@@ -1,0 +1,100 @@
+"""What articulation from phones is worth: closures in whole motions from text, and lips against tracked ones.
+
+    python tools/measure_articulation.py closures [VOICE...]
+    python tools/measure_articulation.py lips DATA [--tracks FOLDER]
+
+`closures`: sentences of each voice through `from_text`'s motion at 30 frames a second, plain and with an emotion; share
+of p, b, m within 1 mm inside the phone, and open vowels whose middle is shut. `lips`: recognised phones of the clips of
+`tools/speech_table.py` (DATA is the test data), as `articulate` and as a plain table with the same targets, and the
+loudness alone: correlation of the lip opening with the tracked one as it is, at the best shift within 300 ms, and that
+shift (positive: what comes from the sound is late, the picture ahead).
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from speech_table import pairs
+
+from avatar3d.drive.speech import RATE, articulate, articulations, synthesize
+from avatar3d.drive.speech.baseline import plain_visemes
+from avatar3d.drive.speech.from_text import act
+from avatar3d.drive.speech.recognise import recognise
+from avatar3d.drive.speech.settings import SpeechSettings
+from avatar3d.evaluate.speech_motion import (
+    closure_rate,
+    compare,
+    lip_opening,
+    loudness_motion,
+    mean_scores,
+    sampled_at,
+)
+from avatar3d.types import Motion
+
+SENTENCES = (
+    "Bob, my happy baby found two big brown maps.",
+    "Peter Piper picked a peck of pickled peppers.",
+    "My mother and her mum may make some lemon jam tomorrow morning.",
+    "The remarkable problem became simpler when they improved the pump.",
+    "I am number five of maybe fifty employees; please be patient.",
+)
+VOICES = ("flite:slt", "flite:rms", "flite:awb", "piper:joe")
+
+
+def closures(voices: list[str]) -> None:
+    """Prints a row a voice and emotion."""
+    for voice in voices or VOICES:
+        speeches = [synthesize(text, voice=voice) for text in SENTENCES]
+        for emotion in ("neutral", "happy:1", "angry:1"):
+            met, of, shut, vowels = 0.0, 0, 0, 0
+            for speech in speeches:
+                motion = act(speech, SpeechSettings(emotion=emotion), fps=30)
+                parts = [(p, articulations(p.symbol)[0]) for p in speech.phones]
+                spans = [(p.start, p.end) for p, a in parts if a.closes]
+                met, of = met + closure_rate(motion, spans) * len(spans), of + len(spans)
+                open_ones = [0.5 * (p.start + p.end) for p, a in parts if a.place == "vowel" and a.height < 0.4]
+                times = torch.tensor(open_ones, dtype=torch.float64)
+                gaps = lip_opening(sampled_at(motion.expression, motion.fps, times))
+                shut, vowels = shut + int((gaps < 1).sum()), vowels + len(gaps)
+            print(f"{voice:12s} {emotion:8s} closed {met / of:.3f} of {of}  shut {shut} of {vowels}", flush=True)
+
+
+def lips(data: Path, tracks: Path | None) -> None:
+    """Prints a row a clip, and the mean."""
+    results: list[dict] = []
+    for name, samples, (truth, fps) in pairs(data, tracks):
+        phones, duration = recognise(samples), len(samples) / 16000
+        motions = {
+            "articulate": Motion(fps=float(RATE), expression=articulate(phones, duration)),
+            "plain": Motion(fps=float(RATE), expression=plain_visemes(phones, duration)),
+            "loudness": loudness_motion(samples, 16000),
+        }
+        results.append({key: compare(motion, truth, fps) for key, motion in motions.items()})
+        found = {key: value["lips"] for key, value in results[-1].items()}
+        cells = [
+            f"{k} {x['correlation']:+.2f}, {x['best_correlation']:.2f} at {x['lag_ms']:+d}" for k, x in found.items()
+        ]
+        print(f"{name:28s} " + "   ".join(cells), flush=True)
+    for kind in results[0]:
+        mean = mean_scores([r[kind] for r in results])
+        print(f"mean {kind}: {mean['correlation']:.2f}, {mean['best_correlation']:.2f}")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    kinds.add_parser("closures").add_argument("voices", nargs="*")
+    against = kinds.add_parser("lips")
+    against.add_argument("data", type=Path)
+    against.add_argument("--tracks", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.kind == "closures":
+        closures(options.voices)
+    else:
+        lips(options.data, options.tracks)
+
+
+if __name__ == "__main__":
+    main()
