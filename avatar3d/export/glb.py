@@ -14,7 +14,7 @@ import torch
 from avatar3d import __version__
 from avatar3d.export.glb_buffer import GlbBuffer
 from avatar3d.export.glb_check import check_glb
-from avatar3d.export.glb_texture import base_color_jpeg, roughness_png
+from avatar3d.export.glb_texture import base_color_jpeg, normal_png, roughness_png
 from avatar3d.export.seams import split_at_seams
 from avatar3d.geometry.rotation import rotvec_to_quat
 from avatar3d.geometry.surface import vertex_normals
@@ -145,7 +145,11 @@ def _material(avatar: Avatar, buffer: GlbBuffer) -> gl.Material:
         if roughness is not None:
             pbr.metallicRoughnessTexture = texture("roughness", gl.IMAGEPNG, roughness)
             pbr.roughnessFactor = 1.0
-    return gl.Material(name="avatar", pbrMetallicRoughness=pbr, doubleSided=True)
+    material = gl.Material(name="avatar", pbrMetallicRoughness=pbr, doubleSided=True)
+    if isinstance(avatar.appearance, TextureSet) and avatar.appearance.normals is not None:
+        bumps = texture("normals", gl.IMAGEPNG, normal_png(avatar.appearance.normals.numpy()))
+        material.normalTexture = gl.NormalMaterialTexture(index=bumps.index)
+    return material
 
 
 def _animation(rig: Rig, motion: Motion, buffer: GlbBuffer, first: int) -> gl.Animation:

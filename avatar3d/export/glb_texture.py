@@ -33,6 +33,13 @@ def base_color_jpeg(albedo: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+def normal_png(normals: np.ndarray) -> bytes:
+    """Tangent-space normals as a PNG, which loses nothing."""
+    out = io.BytesIO()
+    Image.fromarray(normals).save(out, format="PNG", optimize=True)
+    return out.getvalue()
+
+
 def roughness_png(rig: Rig, size: int = 512) -> bytes | None:
     """Metallic-roughness picture (green roughness, blue metallic) in the rig's UVs; None without any wet region."""
     parts = [(_ROUGHNESS[key], mask) for key in _ROUGHNESS for name, mask in rig.regions.items() if key in name]

@@ -23,6 +23,8 @@ class TextureSet:
     """Gain of every footage frame, linear RGB."""
     seen: UInt8[Tensor, "h w"] | None = None
     """255 where the footage showed the texel, 0 where it was completed."""
+    normals: UInt8[Tensor, "nh nw 3"] | None = None
+    """Detail that the mesh is too coarse for: tangent-space normals, x along u, y along v (up), 128 128 255 flat."""
 
 
 @dataclass(frozen=True, kw_only=True)
