@@ -11,15 +11,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatar3d.errors import TrackingError
+from avatar3d.geometry.rotation import skew
 from avatar3d.geometry.surface import vertex_normals
 from avatar3d.geometry.transform import invert_rigid
-from avatar3d.nets.stabilizer import Patches, look, neighbours
+from avatar3d.nets.stabilizer import Look, Patches, look, neighbours
 from avatar3d.stabilize import packaged
 from avatar3d.stabilize.align import moved, robust_procrustes
 from avatar3d.stabilize.locate import FEWEST, locate
 from avatar3d.stabilize.patches import MOST, cells, chosen, group, means
+from avatar3d.stabilize.regions import upper_face
 from avatar3d.typing import typed
 
+FOREHEAD = (0.0, 0.08, 0.09)
+"""In the mean head's frame, metres: where errors are told."""
 LOOKS = 2
 """Looks at each pair; a third changes nothing that matters."""
 
@@ -31,7 +35,8 @@ class Compared:
     T_other_view: Float[Tensor, "4 4"]
     """The skull's motion, in the meshes' own frame and units; float64."""
     error: float
-    """How far off it may be at the skull, metres of the mean head: what the networks' own doubt amounts to."""
+    """How far off it may be at the forehead, metres of the mean head: by the network's own doubt, and by how well the
+    patches that count agree."""
     weight: Float[Tensor, "p"]
     """Share of each patch in the fit."""
 
@@ -117,7 +122,10 @@ def compare_many(seen: View, others: Float[Tensor, "t v 3"], *, steps: int = LOO
     number = seen.number.expand(b, -1)
     y = means(gone, number, seen.patches)[0][:, seen.kept]
     x, count = seen.x.expand(b, -1, -1), seen.count.expand(b, -1)
-    align = torch.stack([robust_procrustes(p, seen.x, seen.count, iterations=8) for p in y])
+    # from the upper face, where that is seen: an open jaw turns a robust fit of everything by degrees
+    upper = seen.count * upper_face(seen.x)
+    trusted = upper if int((upper > 0).sum()) >= FEWEST else seen.count
+    align = torch.stack([robust_procrustes(p, seen.x, trusted, iterations=8) for p in y])
     y = moved(align, y)
     off = moved(align, gone) - moved(T_head_mesh, seen.vertices[seen.index])
     square = means(off.square().sum(-1, keepdim=True), number, seen.patches)[0][:, seen.kept, 0]
@@ -129,8 +137,27 @@ def compare_many(seen: View, others: Float[Tensor, "t v 3"], *, steps: int = LOO
     with torch.no_grad():
         last = look(packaged.networks()[1], patches, seen.near.expand(b, -1, -1), steps=steps)[-1]
     weight = last.weight / last.weight.sum(1, keepdim=True)
-    error = (weight * last.log_error.exp()).sum(1)
+    error = (weight * last.log_error.exp()).sum(1).maximum(_standard_error(patches, last, weight))
     T = torch.linalg.inv(T_head_mesh) @ invert_rigid(align) @ last.T_y_x.double() @ T_head_mesh
     U, _, V = torch.linalg.svd(T[:, :3, :3])
     T[:, :3, :3] = U @ V  # rounding taken out
     return [Compared(T_other_view=t, error=float(e), weight=w) for t, e, w in zip(T, error, weight, strict=True)]
+
+
+def _standard_error(patches: Patches, last: Look, weight: Tensor) -> Tensor:
+    """[b] how far the forehead may be off by what the patches disagree, metres: few of them, close together, leave the
+    rotation open."""
+    T = last.T_y_x
+    left = moved(invert_rigid(T), patches.y) - patches.x - last.own
+    w = weight[..., None]
+    centre = (w * patches.x).sum(1, keepdim=True)
+    apart = patches.x - centre
+    left = left - (w * left).sum(1, keepdim=True)
+    count = 1 / weight.square().sum(1)
+    variance = (w * left.square()).sum((1, 2)) / 3 / (count - 2).clamp_min(1)
+    S = (apart * w).mT @ apart
+    eye = torch.eye(3)
+    inertia = S.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] * eye - S + 1e-9 * eye
+    K = skew(torch.tensor(FOREHEAD) - centre[:, 0])
+    turn = (K @ torch.linalg.inv(inertia) @ K.mT).diagonal(dim1=-2, dim2=-1).sum(-1)
+    return (variance * (3 + turn)).sqrt()

@@ -23,16 +23,15 @@ from avatar3d.typing import typed
 
 FEWEST = 30
 """Patches; fewer are no face."""
-GOOD, BAD = 0.12, 0.18
+GOOD, BAD = 0.155, 0.25
 """Distance to the mean head over the size of what is seen: surely a face; surely none."""
-ROUNDS = 12
 
 
 @typed
 def locate(vertices: Float[Tensor, "v 3"], normals: Float[Tensor, "v 3"]) -> Float[Tensor, "4 4"]:
     """The similarity from a mesh's frame to the mean head's, metres.
 
-    The mesh's own axes are tried first, then all 24 ways to put them.
+    The mesh's own axes are tried first, then, where that does not fit, all 24 ways to put them.
 
     Raises:
         TrackingError: this is not the surface of a face.
@@ -64,6 +63,11 @@ def _try(points: Tensor, normal: Tensor, mask: Tensor, starts: Tensor, keep: int
     fits: list[tuple[np.ndarray, np.ndarray]] = []
     for A, _ in _told(points, normal, mask, near, starts)[:keep]:  # once more, from where that put the face
         fits += _told(points, normal, mask, near, torch.from_numpy(A / np.cbrt(np.linalg.det(A)))[None])
+    # and as if the mesh's axes were the head's, whole, face, or the middle of a face
+    fits += [(radius * R, centre) for R in starts.numpy() for centre, radius in _coverages()]
+    if len(fits) > 2 * keep + 2:
+        begun = sorted((_closest(x[::3], n[::3], *fit, rounds=4) for fit in fits), key=lambda f: f[2])
+        fits = [(A, t) for A, t, _ in begun[:keep]]
     A, t, off = min((_closest(x, n, *fit) for fit in fits), key=lambda f: f[2])
     T = torch.eye(4, dtype=torch.float64)
     T[:3, :3], T[:3, 3] = torch.from_numpy(A), torch.from_numpy(t)
@@ -84,12 +88,14 @@ def _told(points: Tensor, normal: Tensor, mask: Tensor, near: Tensor, starts: Te
     return [fit for _, fit in sorted(found, key=lambda f: f[0])]
 
 
-def _closest(x: np.ndarray, normal: np.ndarray, A: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _closest(
+    x: np.ndarray, normal: np.ndarray, A: np.ndarray, t: np.ndarray, rounds: int = 12
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Fits points to the mean head by closest points whose normals agree; parts that the mean lacks fade out."""
     tree, head, head_normals = _mean_head()
     size = 0.0
     off = np.inf
-    for i in range(ROUNDS):
+    for i in range(rounds):
         moved = x @ A.T + t
         distance, index = tree.query(moved)
         scale = np.cbrt(np.linalg.det(A))
@@ -99,7 +105,7 @@ def _closest(x: np.ndarray, normal: np.ndarray, A: np.ndarray, t: np.ndarray) ->
         size = np.sqrt(((moved - moved.mean(0)) ** 2).sum(1).mean())
         # what faces the wrong way counts as far
         off = float(np.mean(np.minimum(distance / size + 0.3 * (1 - agree), 0.5)))
-        if i < ROUNDS - 1 and weight.sum() > 1e-6:
+        if i < rounds - 1 and weight.sum() > 1e-6:
             A, t = _similarity(x, head[index], weight)
     return A, t, off
 
@@ -126,6 +132,16 @@ def _starts() -> Tensor:
             if torch.linalg.det(R) > 0:
                 out.append(R)
     return torch.stack(out)
+
+
+@lru_cache(maxsize=1)
+def _coverages() -> list[tuple[np.ndarray, float]]:
+    """Centre and RMS radius of the parts of a head that meshes usually show."""
+    x = _mean_head()[1]
+    parts = [np.ones(len(x), bool)]
+    for width, depth in ((0.08, 0.02), (0.05, 0.05)):
+        parts.append((np.abs(x[:, 0]) < width) & (x[:, 2] > depth) & (x[:, 1] > -0.08) & (x[:, 1] < 0.1))
+    return [(x[p].mean(0), float(np.sqrt(((x[p] - x[p].mean(0)) ** 2).sum(1).mean()))) for p in parts]
 
 
 @lru_cache(maxsize=1)
