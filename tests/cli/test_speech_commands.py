@@ -19,6 +19,8 @@ from avatar3d import storage
 from avatar3d.cli.main import main
 from avatar3d.drive.speech.style import Style, save_style
 from avatar3d.export.livelink_udp import decode_packet
+from avatar3d.export.page_data import read_block
+from avatar3d.export.page_script import data_of
 from avatar3d.export.sound import write_wav
 from avatar3d.types import ARKIT_INDEX, Motion
 from avatar3d.types.avatar import Avatar
@@ -78,6 +80,7 @@ def test_the_sound_goes_where_the_motion_goes(folder):
     arguments = [str(folder / "me.avatar"), "--motion", str(folder / "x.motion")]
     for name in ("a.glb", "a.html"):
         assert main(["export", *arguments, "-o", str(folder / name)]) == 0
+    assert "sound" in read_block(data_of((folder / "a.html").read_text()))[0]
     assert seconds_of(folder / "a.wav") == pytest.approx(sound, abs=0.05)
     assert main(["render", *arguments, "-o", str(folder / "a.mp4"), "--size", "64"]) == 0
     with av.open(str(folder / "a.mp4")) as film:
