@@ -26,6 +26,10 @@ NEAR = 0.002
 """Displacements beyond that are holes, hair, or where registration failed, metres."""
 FINE, COARSE = 0.0004, 0.006
 """Standard deviations of the Gaussians between which detail lies, metres."""
+SPACING = 0.35
+"""Of the scan's own edges: what is finer than that is between its vertices."""
+ROUGHEST = 0.2
+"""Median lean of normals that skin has at most; rougher is noise, and more is smoothed away."""
 STEEPEST = 1.0
 """Slope at which normals stop to tilt."""
 FLAT = (128, 128, 255)
@@ -46,7 +50,8 @@ class Detail:
 def scan_detail(
     scan: Mesh, T_model_scan: Float[Tensor, "4 4"], posed: Float[Tensor, "v 3"], rig: Rig, *, size: int = 1024
 ) -> Detail | None:
-    """The detail of a registered scan; None for a point cloud, which has no surface.
+    """The detail of a registered scan; None for a point cloud, which has no surface, and for a scan
+    that is too coarse or too noisy to have any.
 
     Args:
         scan: The scan.
@@ -75,10 +80,25 @@ def scan_detail(
     value, mask = torch.zeros(chart.count), torch.zeros(chart.count, dtype=torch.bool)
     value[pick], mask[pick] = along.where(good, 0), good
     known = chart.image(mask.float()) > 0
+    raw, seen = chart.image(value).numpy(), known.numpy()
     per_texel = _texel_size(rig, posed, chart, pick)
-    band = _band(chart.image(value).numpy(), known.numpy(), FINE / per_texel, COARSE / per_texel)
-    displacement = torch.from_numpy(band)
-    return Detail(displacement=displacement, normals=_normals(displacement, known, rig, posed, chart), known=known)
+    fine = max(FINE, SPACING * _spacing(points, scan.faces[found.face.long()[good]]))
+    while bool(known.any()) and fine < COARSE / 2:
+        displacement = torch.from_numpy(_band(raw, seen, fine / per_texel, COARSE / per_texel))
+        normals = _normals(displacement, known, rig, posed, chart)
+        lean = (normals[known][:, :2].float() - 128).norm(dim=1) / 127.5
+        if float(lean.median()) < ROUGHEST:
+            return Detail(displacement=displacement, normals=normals, known=known)
+        fine *= 2  # noise, not skin
+    return None
+
+
+def _spacing(points: Tensor, faces: Tensor) -> float:
+    """Median edge of the scan's faces that were hit."""
+    if not len(faces):
+        return 0.0
+    corners = points[faces]
+    return float((corners - corners.roll(1, 1)).norm(dim=2).median())
 
 
 def _rounded(posed: Tensor, corners: Tensor, weights: Tensor, normals: Tensor) -> Tensor:

@@ -110,6 +110,16 @@ def test_a_cloud_has_no_detail(scan, rig):
     assert scan_detail(replace(scan, faces=None), METRES, rig.neutral, rig, size=64) is None
 
 
+def test_noise_is_not_taken_for_skin(scan, rig):
+    """A millimetre of it; and a scan of a few faces has none to tell."""
+    noise = torch.randn(scan.vertices.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noisy = scan_detail(replace(scan, vertices=scan.vertices + noise), METRES, rig.neutral, rig, size=256)
+    assert noisy is None or noisy.displacement.abs().mean() < 2e-4
+    coarse = trimesh.creation.icosphere(subdivisions=3, radius=1000 * RADIUS)
+    few = Mesh(vertices=torch.from_numpy(coarse.vertices.copy()), faces=torch.from_numpy(coarse.faces.copy()).long())
+    assert scan_detail(few, METRES, rig.neutral, rig, size=256) is None
+
+
 def test_winding_does_not_matter(scan, rig, found):
     turned = scan_detail(replace(scan, faces=scan.faces.flip(1)), METRES, rig.neutral, rig, size=SIZE)
     torch.testing.assert_close(turned.displacement, found.displacement)
