@@ -101,7 +101,7 @@ class Performer:
         self._first_voice = 0
         self._ended = False
         self._row = 0
-        self._talking = 0.0
+        self._talking, self._flare = 0.0, 1.0
         self._waiting: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
 
     @property
@@ -289,6 +289,9 @@ class Performer:
         """The mood of this row: towards the target, and never quite still."""
         if self._heard is not None:
             self._target = self._target_of(self._heard.step(voice))
+        # A mood flares on what is stressed and fades in between.
+        self._flare += (0.85 - self._flare) * (ROW / 1.2) + (0.3 * voice.accent if not self._listening else 0.0)
+        self._flare = min(1.15, self._flare)
         share = ROW / 0.25
         shapes, pose, movement = self._target
         self._mood += (shapes - self._mood) * share
@@ -297,7 +300,7 @@ class Performer:
 
     def _face(self, mouth: np.ndarray, closed: float) -> np.ndarray:
         """What the mood adds to a mouth that speaks: its corners stay, its openings yield."""
-        wave = 1 + 0.12 * float(np.tanh(self._mood_noise.step()[0]))
+        wave = self._flare * (1 + 0.08 * float(np.tanh(self._mood_noise.step()[0])))
         add = self._mood * wave
         talk = self._talking
         rounded = min(1.0, mouth[_PUCKER] + mouth[_FUNNEL])
