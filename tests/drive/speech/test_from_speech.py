@@ -1,0 +1,208 @@
+"""Sound to motion: still where nobody speaks, the same in pieces as whole, at any rate and in constant memory."""
+
+import math
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from avatar3d.drive import SpeechSettings, SpeechStream, from_speech
+from avatar3d.drive.speech.mouth import Mouth
+from avatar3d.evaluate.speech_motion import lip_opening
+from avatar3d.nets.speech_motion import LOOKAHEAD, ROW, SpeechMotionNet
+from avatar3d.sound import load_audio, resample_audio
+from avatar3d.types import ARKIT_NAMES
+
+STILL = SpeechSettings(head=0, blinks=0, gaze=0, brows=0, breathing=0, nonspeech=0)
+MOUTH = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("jaw", "mouth", "tongue"))]
+SOUNDS = (
+    "emotalk_angry1.wav", "emotalk_disgust.wav", "emotalk_fearful.wav", "emotalk_happy.wav",
+    "librispeech_116-288045-0000.flac", "librispeech_116-288045-0001.m4a", "multitalk_Russian.wav",
+    "nvidia_Claire_anger.wav", "nvidia_Claire_joy_mandarin.wav", "nvidia_Claire_neutral.wav",
+    "nvidia_Claire_outofbreath_mandarin.wav", "nvidia_Claire_sadness.wav", "nvidia_Claire_sadness_44.1k.wav",
+    "sadtalker_chinese_poem1.wav", "sadtalker_eluosi_24bit.wav", "sadtalker_singing.wav", "voca_test_sentence_22k.wav",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def speech():
+    """Two seconds of vowels and hiss that alternate, as far as a synthesiser of three lines goes."""
+    rng = np.random.default_rng(0)
+    t = np.arange(32000) / 16000
+    source = np.sign(np.sin(2 * np.pi * 120 * t)) * 0.3 + 0.02 * rng.standard_normal(len(t))
+    out = np.zeros_like(t)
+    for hertz, width in ((700, 90), (1200, 120), (2500, 160)):
+        r = math.exp(-math.pi * width / 16000)
+        from scipy.signal import lfilter
+
+        out += lfilter([1 - r], [1, -2 * r * math.cos(2 * math.pi * hertz / 16000), r * r], source)
+    out *= np.sin(2 * np.pi * 2 * t) > -0.3
+    return torch.from_numpy(out / np.abs(out).max() * 0.5).float()
+
+
+def moving(motion):
+    return float(motion.expression[:, MOUTH].std(0).max())
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_every_recording_gives_bounded_motion(data, name):
+    path = data(f"audio/{name}")
+    motion = from_speech(path, settings=STILL)
+    seconds = len(load_audio(path)) / 16000
+    assert motion.frames == math.ceil(seconds * 30 - 1e-6)
+    assert torch.isfinite(motion.expression).all()
+    assert float(motion.expression.min()) >= 0 and float(motion.expression.max()) <= 1
+    opening = lip_opening(motion.expression)
+    assert float(opening.std()) > 0.8  # mm: it talks
+    assert float(opening.max()) < 30
+    assert float(opening.diff().abs().max()) < 14  # mm from frame to frame
+
+
+def test_silence_is_idle():
+    motion = from_speech(torch.zeros(5 * 16000), settings=STILL)
+    assert motion.frames == 150
+    assert float(motion.expression[:, MOUTH].abs().max()) < 1e-3
+    alive = from_speech(torch.zeros(5 * 16000))
+    assert moving(alive) < 0.02 and float(alive.expression.std(0).max()) > 0.05  # blinks
+
+
+@pytest.mark.parametrize("level", [0.001, 0.03, 0.3])
+@pytest.mark.parametrize("colour", ["white", "brown", "hum"])
+def test_noise_does_not_babble(colour, level):
+    rng = np.random.default_rng(3)
+    noise = rng.standard_normal(5 * 16000)
+    if colour == "brown":
+        noise = np.cumsum(noise)
+        noise -= np.convolve(noise, np.ones(800) / 800, "same")
+    if colour == "hum":
+        t = np.arange(len(noise)) / 16000
+        noise = sum(np.sin(2 * np.pi * 50 * k * t) / k for k in range(1, 9)) + 0.02 * noise
+    sound = torch.from_numpy(noise / noise.std() * level).float().clamp(-1, 1)
+    opening = lip_opening(from_speech(sound, settings=STILL).expression)
+    assert float(opening.mean()) < 0.3 and float(opening.max()) < 3  # mm
+
+
+def test_rate_of_the_recording_does_not_matter(data):
+    low = from_speech(data("audio/nvidia_Claire_sadness.wav"), settings=STILL).expression
+    high = from_speech(data("audio/nvidia_Claire_sadness_44.1k.wav"), settings=STILL).expression
+    count = min(len(low), len(high))
+    assert abs(len(low) - len(high)) <= 1
+    difference = (low[:count] - high[:count]).square().mean().sqrt() / low[:count].square().mean().sqrt()
+    assert float(difference) < 0.02
+
+
+@pytest.mark.parametrize("rate", [22050, 44100, 48000])
+def test_resampled_speech_gives_the_same_motion(speech, rate):
+    direct = from_speech(speech, settings=STILL).expression
+    other = from_speech(resample_audio(speech, 16000, rate), rate=rate, settings=STILL).expression
+    count = min(len(direct), len(other))
+    difference = (direct[:count] - other[:count]).square().mean().sqrt() / direct.square().mean().sqrt()
+    assert float(difference) < 0.05
+
+
+@pytest.mark.parametrize("piece", [320, 500, 16000])
+def test_pieces_give_the_mouth_of_the_whole(speech, piece):
+    whole = from_speech(speech, settings=STILL).expression
+    stream = SpeechStream(settings=STILL)
+    parts = [stream.push(speech[i : i + piece]).expression for i in range(0, len(speech), piece)]
+    parts.append(stream.flush().expression)
+    joined = torch.cat(parts)
+    assert len(joined) == len(whole) == 60
+    torch.testing.assert_close(joined, whole, atol=1e-3, rtol=0)
+    assert moving(from_speech(speech, settings=STILL)) > 0.02
+
+
+def test_pieces_at_another_rate(speech):
+    sound = resample_audio(speech, 16000, 44100)
+    stream = SpeechStream(settings=STILL)
+    parts = [stream.push(sound[i : i + 1323], 44100).expression for i in range(0, len(sound), 1323)]
+    joined = torch.cat([*parts, stream.flush().expression])
+    whole = from_speech(sound, rate=44100, settings=STILL).expression
+    assert len(joined) == len(whole)
+    torch.testing.assert_close(joined, whole, atol=5e-3, rtol=0)
+    with pytest.raises(ValueError, match="16000 samples per second after 44100; expected one positive rate"):
+        stream.push(sound[:100], 16000)
+
+
+def test_latency_is_under_150_ms(speech):
+    # every frame is out when its own 20 ms piece and what the network looks ahead have gone in
+    stream, worst = SpeechStream(settings=STILL), 0.0
+    for i in range(0, len(speech), 320):
+        before = stream.frames
+        stream.push(speech[i : i + 320])
+        # the oldest frame of this push could not come earlier: how old is it now?
+        if stream.frames > before:
+            worst = max(worst, stream.seconds - before / 30)
+    assert 0.02 < worst < 0.15
+    assert (LOOKAHEAD + 1) * ROW / 16000 <= 0.1
+
+
+def test_nothing_depends_on_what_comes_later(speech):
+    # rows that are out stay what they are
+    net, later = SpeechMotionNet(), SpeechMotionNet()
+    first = net.push(speech[:16000]).curves
+    changed = torch.cat([speech[:16000], 0.3 * torch.randn(16000, generator=torch.Generator().manual_seed(1))])
+    again = later.push(changed).curves[: len(first)]
+    torch.testing.assert_close(first, again, atol=1e-5, rtol=0)
+    assert len(first) == 50 - LOOKAHEAD
+
+
+def test_faster_than_a_tenth_of_real_time(speech):
+    sound = speech.repeat(5)
+    from_speech(sound[:16000])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        begun = time.process_time()
+        from_speech(sound)
+        spent = time.process_time() - begun
+    finally:
+        torch.set_num_threads(threads)
+    assert spent < 0.1 * len(sound) / 16000
+
+
+def test_memory_does_not_grow_with_time(speech):
+    def peak(stream, seconds):
+        tracemalloc.reset_peak()
+        for _ in range(seconds // 2):
+            for i in range(0, len(speech), 3200):
+                stream.push(speech[i : i + 3200])
+        return tracemalloc.get_traced_memory()[1]
+
+    stream = SpeechStream()
+    tracemalloc.start()
+    try:
+        early, late = peak(stream, 6), peak(stream, 12)
+    finally:
+        tracemalloc.stop()
+    assert late < 1.2 * early + 200_000
+
+
+def test_quiet_recordings_move_as_much(speech):
+    loud, quiet = (lip_opening(from_speech(g * speech, settings=STILL).expression) for g in (1.0, 0.05))
+    assert float(quiet.mean()) == pytest.approx(float(loud.mean()), rel=0.1)
+
+
+def test_empty_sound_is_one_frame_of_rest():
+    motion = from_speech(torch.zeros(0))
+    assert motion.frames == 1 and torch.isfinite(motion.expression).all()
+    assert SpeechStream().flush().frames == 0
+
+
+def test_bad_values_are_refused(speech):
+    with pytest.raises(ValueError, match="expected positive numbers"):
+        from_speech(speech, rate=0)
+    with pytest.raises(ValueError, match="expected positive numbers"):
+        from_speech(speech, fps=0)
+    with pytest.raises(ValueError, match="expected a positive rate"):
+        SpeechStream(fps=-1)
+
+
+def test_gate_opens_at_once_and_closes_slowly(speech):
+    quiet = torch.zeros(16000)
+    mouth = Mouth()
+    rows = mouth.push(torch.cat([quiet, speech, quiet, quiet])).curves.abs().sum(1)
+    assert float(rows[:40].max()) < 0.02
+    assert float(rows[-40:].max()) < 0.02
