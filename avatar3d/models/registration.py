@@ -128,14 +128,7 @@ def register(
         identity=torch.zeros(len(model.identity_basis)), expression=torch.zeros(len(model.expression_basis)),
         jaw=torch.zeros(3), T_model_scan=T,
     )  # fmt: skip
-    still = fit_coefficients(model, parts, surface, marks, start, with_expression=False, steps=9)
-    if progress:
-        progress("registration", 1, 4)
-    back = (still.T_model_scan @ torch.linalg.inv(T)).float()
-    near = replace(marks, points=apply(back, marks.points))
-    c = fit_coefficients(
-        model, parts, surface.moved(back), near, still, with_expression=True, steps=12
-    )  # fmt: skip
+    c = fit_coefficients(model, parts, surface, marks, start)
     if progress:
         progress("registration", 2, 4)
     change = (c.T_model_scan @ torch.linalg.inv(T)).float()
@@ -191,7 +184,7 @@ def _at_ease(c: Coefficients) -> Coefficients:
     return replace(c, expression=0 * c.expression, jaw=0 * c.jaw)
 
 
-LEAST_EXPRESSION = 0.006
+LEAST_EXPRESSION = 0.008
 """Largest displacement of the face that an expression must make, metres."""
 
 

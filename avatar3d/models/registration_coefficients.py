@@ -33,6 +33,7 @@ SCALES = (0.008, 0.006, 0.005, 0.004, 0.003, 0.0025, 0.002, 0.002, 0.002)
 STILL = ("eyeLook", "tongue")
 """Expressions that a surface does not show."""
 SAMPLES = 6000
+LANDMARK_STEPS, SURFACE_STEPS = 6, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +76,8 @@ def fit_coefficients(
     samples: ScanSamples,
     landmarks: LandmarkTargets,
     start: Coefficients,
-    *,
-    with_expression: bool,
-    steps: int = 14,
 ) -> Coefficients:
-    """Gauss-Newton on distances along normals and on landmarks, with the model's prior.
+    """Gauss-Newton on distances along normals and on landmarks, with the model's prior; landmarks alone at first.
 
     Args:
         model: The model.
@@ -87,16 +85,15 @@ def fit_coefficients(
         samples: The scan as `start.T_model_scan` places it.
         landmarks: Likewise.
         start: Where to start.
-        with_expression: Whether the face may move; else it stays as in `start`.
-        steps: Of Gauss-Newton.
     """
     if len(samples.points) > SAMPLES:
         pick = torch.randperm(len(samples.points), generator=torch.Generator().manual_seed(1))[:SAMPLES]
         samples = samples.at(pick)
-    unknown = _Unknowns(model, with_expression)
+    unknown = _Unknowns(model)
     now, T = start, torch.eye(4, dtype=torch.float64)
-    for step in range(steps):
-        gate, scale = GATES[min(step, len(GATES) - 1)], SCALES[min(step, len(SCALES) - 1)]
+    for step in range(-LANDMARK_STEPS, SURFACE_STEPS):
+        at = min(max(step, 0), len(GATES) - 1)
+        gate, scale = GATES[at] if step >= 0 else 0.0, SCALES[at]
         moved = samples.moved(T)
         marks = replace(landmarks, points=apply(T.float(), landmarks.points))
         delta, change = _step(model, parts, unknown, moved, marks, now, gate, max(scale, 2 * samples.noise))
@@ -112,13 +109,13 @@ def fit_coefficients(
 class _Unknowns:
     """What is solved for, and its bounds."""
 
-    def __init__(self, model: LinearModel, with_expression: bool) -> None:
+    def __init__(self, model: LinearModel) -> None:
         self.k = len(model.identity_basis)
         names = model.expression_names
-        free = [i for i, n in enumerate(names) if not n.startswith(STILL)] if with_expression else []
+        free = [i for i, n in enumerate(names) if not n.startswith(STILL)]
         self.free = torch.tensor(free, dtype=torch.long)
         self.named = any(n == "jawOpen" for n in names)
-        self.jaw = with_expression and not self.named and "jaw" in model.joint_names
+        self.jaw = not self.named and "jaw" in model.joint_names
 
 
 def _step(
@@ -130,7 +127,7 @@ def _step(
     normals = vertex_normals(v, model.faces)
     middle = samples.points.mean(0)
     rows, r, w = _surface_rows(parts, samples, v, normals, columns, middle, gate, scale)
-    marks_rows, marks_r, marks_w = _landmark_rows(model, marks, v, columns, middle)
+    marks_rows, marks_r, marks_w = _landmark_rows(model, marks, v, columns, middle, alone=gate == 0)
     J, r, w = torch.cat([rows, marks_rows]), torch.cat([r, marks_r]), torch.cat([w, marks_w])
     H = (J.T @ (J * w[:, None])).double()
     g = -(J.T @ (w * r)).double()
@@ -209,7 +206,7 @@ def _surface_rows(
 
 
 def _landmark_rows(
-    model: LinearModel, marks: LandmarkTargets, v: Tensor, columns: Tensor, middle: Tensor
+    model: LinearModel, marks: LandmarkTargets, v: Tensor, columns: Tensor, middle: Tensor, *, alone: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     e = marks.embedding
     here = points_on_faces(v, model.faces, e.faces, e.weights)
@@ -219,8 +216,9 @@ def _landmark_rows(
     use = (torch.isfinite(sigma) & torch.isfinite(gap).all(1)).nonzero()[:, 0]
     gap, sigma = gap[use], sigma[use]
     off = gap.norm(dim=1) / sigma.sqrt()
-    w = 1 / sigma / (1 + (off / 2).square())
-    w = w * (LANDMARK_DISCOUNT / max(1, len(use)))
+    # an open mouth is far from where it starts
+    w = 1 / sigma / (1 + (off / (12 if alone else 2)).square())
+    w = w * ((4 if alone else 1) * LANDMARK_DISCOUNT / max(1, len(use)))
     D = points_on_faces(columns, model.faces, e.faces[use], e.weights[use])  # [q, n, 3]
     rows = D.permute(1, 2, 0).reshape(3 * len(use), -1)
     about = marks.points[use] - middle

@@ -7,13 +7,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from avatar3d.geometry.surface import points_on_faces
+from avatar3d.geometry.transform import apply
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.registration_parts import Parts
+from avatar3d.models.scan_visibility import visible_points
 from avatar3d.ops import nearest_on_mesh
+from avatar3d.types.mesh import Mesh
 from avatar3d.typing import typed
 
 FACE_REACH = 1.4
 """Radius of the face region about the nose, as NoW crops scans: of half the eyes' distance and the nose's length."""
+REACH = 0.3
+"""Of a head about its middle, metres."""
 BESIDE = 0.02
 """Distance from which a point of the scan is of nothing that the model has, metres; outside the face region only."""
 
@@ -25,6 +30,16 @@ class SurfaceDistance:
     median: float
     p95: float
     points: int
+
+
+@typed
+def visible_scan(scan: Mesh, T_model_scan: Float[Tensor, "4 4"]) -> Float[Tensor, "n 3"]:
+    """A scan's own points in model space, without those that no face names and those that lie within it."""
+    if scan.faces is None:
+        return apply(T_model_scan.double(), scan.vertices.double()).float()
+    used, corners = scan.faces.unique(return_inverse=True)
+    points = apply(T_model_scan.double(), scan.vertices[used].double()).float()
+    return points[visible_points(points, corners.view(-1, 3), points, points.median(0).values, REACH)]
 
 
 @typed
@@ -49,7 +64,7 @@ def measure_surface(
         vertices: Posed as the scan, metres.
         points: The scan's own, in the same space.
     """
-    points = points[(points - vertices.mean(0)).norm(dim=1) < 0.3]
+    points = points[(points - vertices.mean(0)).norm(dim=1) < REACH]
     if not len(points):
         return {}
     found = nearest_on_mesh(points, vertices, model.faces)

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from avatar3d.geometry.surface import face_normals
 from avatar3d.geometry.transform import apply
+from avatar3d.models.scan_visibility import visible_points
 from avatar3d.types.mesh import Mesh
 from avatar3d.typing import typed
 
@@ -98,6 +99,10 @@ def sample_scan(
     share = torch.stack([1 - a - b, a, b], 1)
     corners = v[faces[chosen]]
     points = (corners * share[..., None]).sum(1)
+    outer = visible_points(v, mesh.faces, points, centre, reach)
+    points, chosen = points[outer], chosen[outer]
+    if len(points) < 16:
+        return _none()
     own = normalize(flat[chosen], dim=1)
     tree = KDTree(points.numpy())
     distance, near = tree.query(points.numpy(), k=min(NEIGHBOURS, len(points)), distance_upper_bound=RADIUS, workers=2)
@@ -107,7 +112,7 @@ def sample_scan(
     beside[missing] = 0
     normals = normalize(beside.sum(1) + own, dim=1)
     return ScanSamples(
-        points=points, normals=normals, area=torch.full((len(points),), total / len(points)),
+        points=points, normals=normals, area=torch.full((len(points),), total / len(outer)),
         border=_near_border(v, faces, points),
         noise=max(_noise(points, near, missing, normals), _roughness(v, faces, flat)),
     )  # fmt: skip

@@ -22,7 +22,7 @@ from avatar3d.models.lids import close_lids
 from avatar3d.models.linear import LandmarkEmbedding, LinearModel
 from avatar3d.models.mesh_file import READERS, read_mesh
 from avatar3d.models.registration import Registration, register
-from avatar3d.models.registration_measure import SurfaceDistance, measure_surface
+from avatar3d.models.registration_measure import SurfaceDistance, measure_surface, visible_scan
 from avatar3d.models.registration_parts import model_parts
 from avatar3d.models.rig import build_rig
 from avatar3d.nets.registry import NETWORKS
@@ -214,8 +214,7 @@ def _report(
     scan: Mesh, model: LinearModel, r: Registration, given: ScanLandmarks | None, found: ScanLandmarks | None
 ) -> dict:
     parts = model_parts(model)
-    used = scan.vertices if scan.faces is None else scan.vertices[scan.faces.unique()]
-    points = (used.double() @ r.T_model_scan[:3, :3].T + r.T_model_scan[:3, 3]).float()
+    points = visible_scan(scan, r.T_model_scan)
     after, before = (measure_surface(model, parts, v, points) for v in (r.vertices, r.coefficients_only))
     shown = {n: round(float(x), 3) for n, x in zip(model.expression_names, r.expression, strict=True) if abs(x) > 0.02}
     return {
