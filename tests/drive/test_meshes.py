@@ -184,6 +184,21 @@ def test_apples_mesh_with_a_recorded_performance(data, monkeypatch):
     assert turned(found, R).mean() < 0.3 and found.residual_mm.mean() < 0.4
 
 
+@pytest.mark.parametrize("own, right, error", [(True, 51, 0.005), (False, 45, 0.03)])
+def test_apples_blendshapes_as_frames(data, monkeypatch, tmp_path, own, right, error):
+    """One shape a frame, in the order of their names, the first one no neutral: each is called by its name."""
+    path = data("3dmm/arkit/ARKit_reference_blendshapes.zip")
+    arkit = models.load(path)
+    monkeypatch.setenv("AVATAR3D_ASSETS", str(path.parents[1] if own else tmp_path))
+    monkeypatch.chdir(tmp_path)
+    order = sorted(range(51), key=lambda i: arkit.expression_names[i])
+    found = from_meshes(arkit.template + arkit.expression_basis[order], settings=MeshFitSettings(bend=math.inf))
+    truth = torch.zeros(51, 52)
+    truth[torch.arange(51), [ARKIT_INDEX[arkit.expression_names[i]] for i in order]] = 1
+    e = found.motion.expression
+    assert (e.argmax(1) == truth.argmax(1)).sum() >= right and (e - truth).abs().mean() < error
+
+
 def test_flame_meshes_without_flame(data, without_assets):
     """FLAME's mesh is known by its vertices; here it moves by the head's shapes on a published mean face."""
     mesh = read_obj(data("3dmm/flame_side/flame_zero_pose.obj"))
