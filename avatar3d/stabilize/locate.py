@@ -23,8 +23,8 @@ from avatar3d.typing import typed
 
 FEWEST = 30
 """Patches; fewer are no face."""
-GOOD, BAD = 0.155, 0.25
-"""Distance to the mean head over the size of what is seen: surely a face; surely none."""
+SURE, GOOD, BAD = 0.11, 0.155, 0.25
+"""Distance to the mean head over the size of what is seen: look no further; a face; surely none."""
 
 
 @typed
@@ -68,7 +68,12 @@ def _try(points: Tensor, normal: Tensor, mask: Tensor, starts: Tensor, keep: int
     if len(fits) > 2 * keep + 2:
         begun = sorted((_closest(x[::3], n[::3], *fit, rounds=4) for fit in fits), key=lambda f: f[2])
         fits = [(A, t) for A, t, _ in begun[:keep]]
-    A, t, off = min((_closest(x, n, *fit) for fit in fits), key=lambda f: f[2])
+    found: list[tuple[np.ndarray, np.ndarray, float]] = []
+    for fit in fits:
+        found.append(_closest(x[::2], n[::2], *fit))
+        if found[-1][2] < SURE:
+            break
+    A, t, off = min(found, key=lambda f: f[2])
     T = torch.eye(4, dtype=torch.float64)
     T[:3, :3], T[:3, 3] = torch.from_numpy(A), torch.from_numpy(t)
     return T, off
