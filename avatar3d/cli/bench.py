@@ -17,7 +17,7 @@ from avatar3d import __version__, storage
 from avatar3d.cli.common import say
 from avatar3d.ops import native
 
-NAMES = ("skin", "track", "fit", "mesh", "ssim", "nearest", "splats", "picture")
+NAMES = ("skin", "track", "fit", "mesh", "ssim", "nearest", "splats", "picture", "stabilize")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Arguments:
     """Speed against peers and rooflines."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Which benchmarks (default: all): skin, track, fit, mesh, ssim, nearest, splats, picture."""
+    """Which benchmarks (default: all): skin, track, fit, mesh, ssim, nearest, splats, picture, stabilize."""
     json: Path | None = None
     """Write the results as JSON."""
     device: Literal["cpu", "cuda"] = "cpu"
