@@ -13,6 +13,7 @@ from avatar3d.geometry.surface import face_normals, points_on_faces
 from avatar3d.geometry.transform import apply, make_transform, procrustes
 from avatar3d.models.linear import LandmarkEmbedding, LinearModel
 from avatar3d.models.registration_coefficients import Coefficients, LandmarkTargets, fit_coefficients, posed
+from avatar3d.models.registration_eyes import eye_openings
 from avatar3d.models.registration_freeform import Marks, fit_displacement, flipped_faces, unfolded
 from avatar3d.models.registration_inside import settle_inside
 from avatar3d.models.registration_parts import Parts, model_parts
@@ -137,10 +138,11 @@ def register(
         surface = _oriented(model, parts, surface, posed(model, c))
     points = apply(change, marks.points)
     v = posed(model, c)
-    moved = fit_displacement(model, parts, surface, v, _marks(model, v, points, marks.sigma, embedding))
+    openings = eye_openings(points, marks.sigma)
+    moved = fit_displacement(model, parts, surface, v, openings, _marks(model, v, points, marks.sigma, embedding))
     if progress:
         progress("registration", 3, 4)
-    moved, joints = settle_inside(model, parts, v, moved, surface)
+    moved, joints = settle_inside(model, parts, v, moved, surface, openings)
     moved, _ = unfolded(v, moved, parts, model.faces.long())
     vertices = v + moved
     if not _is_shown(model, parts, c):  # what the expression did is then part of the shape

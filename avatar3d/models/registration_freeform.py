@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from avatar3d.geometry.surface import edges, face_normals, vertex_normals
 from avatar3d.models.linear import LinearModel
+from avatar3d.models.registration_eyes import EyeOpenings, eye_shift, of_eyes
 from avatar3d.models.registration_parts import Parts
 from avatar3d.models.scan_samples import ScanSamples, nearest_samples
 from avatar3d.ops import nearest_on_mesh
@@ -61,7 +62,12 @@ class Marks:
 
 @typed
 def fit_displacement(
-    model: LinearModel, parts: Parts, samples: ScanSamples, start: Float[Tensor, "v 3"], marks: Marks | None = None
+    model: LinearModel,
+    parts: Parts,
+    samples: ScanSamples,
+    start: Float[Tensor, "v 3"],
+    openings: EyeOpenings,
+    marks: Marks | None = None,
 ) -> Float[Tensor, "v 3"]:
     """Displaces the model's skin onto a scan.
 
@@ -73,9 +79,11 @@ def fit_displacement(
         parts: Its parts.
         samples: The scan in model space.
         start: The model as the coefficients have it, metres.
+        openings: Its lids' edges: what lies between them is not skin.
         marks: Landmarks, which guide lips and lids along the surface.
     """
     count = len(start)
+    skin = samples.at((~of_eyes(openings, samples)).nonzero()[:, 0])
     system = _Smoothness(model, parts, start)
     moved = torch.zeros_like(start)
     trust = parts.free_weight.clone()
@@ -83,7 +91,7 @@ def fit_displacement(
         if stage >= len(STAGES) and not flipped.any():
             break
         bending = max(bending, STAGES[-1][0] * (1 + (max(0.0, samples.noise - QUIET) / NOISE) ** 2))
-        A, b, w = _rows(model, parts, trust, samples, start, moved, gate, max(scale, 2.5 * samples.noise))
+        A, b, w = _rows(model, parts, trust, skin, start, moved, gate, max(scale, 2.5 * samples.noise))
         lhs = A.T @ diags(w) @ A + system.matrix(bending)
         rhs = A.T @ (w * b)
         if marks is not None and len(marks.points):
@@ -92,6 +100,8 @@ def fit_displacement(
         moved = torch.from_numpy(_solved(lhs, rhs)).float().view(count, 3)
         size = moved.norm(dim=1, keepdim=True)
         moved = moved * (LARGEST * torch.tanh(size / LARGEST) / size.clamp_min(1e-9))
+        for side, ball in parts.eyeballs.items():
+            moved[ball] = eye_shift(model, parts, start, moved, side, samples, openings)
         flipped = _turned(model, parts, start, moved)
         trust[flipped] *= 0.4
         system.stiffen(flipped)

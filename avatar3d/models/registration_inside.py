@@ -6,6 +6,7 @@ from torch import Tensor
 
 from avatar3d.geometry.surface import edges
 from avatar3d.models.linear import LinearModel
+from avatar3d.models.registration_eyes import EyeOpenings, eye_shift, lids_of
 from avatar3d.models.registration_parts import Parts
 from avatar3d.models.scan_samples import ScanSamples
 from avatar3d.typing import typed
@@ -25,7 +26,12 @@ def _region(model: LinearModel, *prefixes: str) -> Tensor:
 
 @typed
 def settle_inside(
-    model: LinearModel, parts: Parts, start: Float[Tensor, "v 3"], moved: Float[Tensor, "v 3"], samples: ScanSamples
+    model: LinearModel,
+    parts: Parts,
+    start: Float[Tensor, "v 3"],
+    moved: Float[Tensor, "v 3"],
+    samples: ScanSamples,
+    openings: EyeOpenings,
 ) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "j 3"]]:
     """Displacements of eyeballs, teeth, tongue and whatever else hangs loose, as wholes; lids stay on the eyeballs.
 
@@ -35,6 +41,7 @@ def settle_inside(
         start: Vertices as the coefficients have them, metres.
         moved: The skin's free-form displacement.
         samples: The scan in model space.
+        openings: Its lids' edges.
 
     Returns:
         The displacement of all vertices, and of the joints.
@@ -43,7 +50,8 @@ def settle_inside(
     joints = torch.zeros(len(model.joint_names), 3)
     balls = torch.zeros(len(start), dtype=torch.bool)
     for side, ball in parts.eyeballs.items():
-        shift, out = _eye(model, parts, start, out, ball, side)
+        shift = eye_shift(model, parts, start, moved, side, samples, openings)
+        out = _cleared(model, parts, start, out, ball, shift)
         balls |= ball
         if f"eye_{side}" in model.joint_names:
             joints[model.joint_index(f"eye_{side}")] = shift
@@ -61,35 +69,25 @@ def settle_inside(
     return _lined(model, parts, out, mouth), joints
 
 
-def _eye(
-    model: LinearModel, parts: Parts, start: Tensor, moved: Tensor, ball: Tensor, side: str
-) -> tuple[Tensor, Tensor]:
-    """The eyeball's shift, and the displacement with lids that clear it."""
-    lids = _region(model, "eyelid", "lid_margin") & parts.shell
+def _cleared(model: LinearModel, parts: Parts, start: Tensor, moved: Tensor, ball: Tensor, shift: Tensor) -> Tensor:
+    """The displacement with the eyeball's, and with lids that stay outside it."""
     points = start[ball]
     centre = 0.5 * (points.amax(0) + points.amin(0))
     radius = float((points - centre).norm(dim=1).median())
-    lids &= (start - centre).norm(dim=1) < 2.2 * radius
-    if not lids.any():
-        lids = (parts.shell & ~parts.interior) & ((start - centre).norm(dim=1) < 1.35 * radius)
+    lids = lids_of(model, parts, start, centre, radius)
     out = moved.clone()
-    if not lids.any():
-        return torch.zeros(3), out
-    # the lids' edges lie on the eyeball; what lies farther off says less
-    gap = (start - centre).norm(dim=1) - radius
-    w = torch.where(lids, torch.exp(-(gap.clamp_min(0) / 0.003)), 0.0)[:, None]
-    shift = (moved * w).sum(0) / w.sum().clamp_min(1e-9)
     out[ball] = shift
-    # outer side only: the inner rims rest in the eyeball by design
+    gap = (start - centre).norm(dim=1) - radius
+    # the outer side only: the inner rims rest in the eyeball by design
+    outside = lids & (gap > 0.5 * CLEARANCE)
     for _ in range(3):
         d = start + out - centre - shift
-        reach = d.norm(dim=1)
-        outside = lids & (gap > 0.5 * CLEARANCE)
-        short = torch.where(outside, (radius + torch.minimum(gap, torch.tensor(CLEARANCE)) - reach).clamp_min(0), 0.0)
-        out = out + short[:, None] * d / reach.clamp_min(1e-9)[:, None]
-    inner = lids & (gap <= 0.5 * CLEARANCE)
+        away = d.norm(dim=1)
+        short = torch.where(outside, (radius + gap.clamp_max(CLEARANCE) - away).clamp_min(0), 0.0)
+        out = out + short[:, None] * d / away.clamp_min(1e-9)[:, None]
+    inner = lids & ~outside
     out[inner] = torch.lerp(out[inner], shift.expand(int(inner.sum()), 3), 0.5)
-    return shift, out
+    return out
 
 
 def _lined(model: LinearModel, parts: Parts, moved: Tensor, mouth: Tensor) -> Tensor:
