@@ -12,6 +12,7 @@ from avatar3d.pipeline.speaking import (
     with_style,
 )
 from avatar3d.pipeline.stabilizing import StabilizeSettings, stabilize
+from avatar3d.pipeline.scanning import FittedScan, fit_scan, reconstruct_scan
 from avatar3d.pipeline.using import (
     RenderSettings,
     contact_sheet,
@@ -28,6 +29,7 @@ from avatar3d.pipeline.viewing import view
 __all__ = [
     "QUALITY",
     "FitSettings",
+    "FittedScan",
     "RenderSettings",
     "SpeechRequest",
     "StabilizeSettings",
@@ -39,10 +41,12 @@ __all__ = [
     "evaluate_motion",
     "export",
     "fit",
+    "fit_scan",
     "is_speech",
     "load_avatar",
     "parse_face",
     "reconstruct",
+    "reconstruct_scan",
     "render",
     "resolve_motion",
     "save_speech",
