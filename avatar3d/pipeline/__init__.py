@@ -3,6 +3,7 @@
 from avatar3d.pipeline.fitting import QUALITY, FitSettings, fit, reconstruct, track
 from avatar3d.pipeline.judging import evaluate, score_pictures
 from avatar3d.pipeline.judging_motion import evaluate_motion
+from avatar3d.pipeline.scanning import FittedScan, fit_scan, reconstruct_scan
 from avatar3d.pipeline.speaking import (
     SpeechRequest,
     drive_by_speech,
@@ -12,7 +13,6 @@ from avatar3d.pipeline.speaking import (
     with_style,
 )
 from avatar3d.pipeline.stabilizing import StabilizeSettings, stabilize
-from avatar3d.pipeline.scanning import FittedScan, fit_scan, reconstruct_scan
 from avatar3d.pipeline.using import (
     RenderSettings,
     contact_sheet,
