@@ -55,7 +55,7 @@ CASES: tuple[tuple[str, str, dict], ...] = (
     ("head model, face, 1 mm noise", "head", {"part": "face", "noise_mm": 1.0}),
     ("head model, face, skin slides", "head", {"part": "face", "sliding": True}),
 )
-METHODS = ("full", "upper face", "skull region", "robust", "model", "learned")
+METHODS = ("full", "upper face", "skull region", "robust", "model", "learned", "command")
 
 
 def solvers(source: Source) -> dict[str, Callable[[Pair], Tensor]]:
@@ -74,6 +74,7 @@ def solvers(source: Source) -> dict[str, Callable[[Pair], Tensor]]:
         "upper face": lambda p: procrustes(p.a, p.b, p.upper.double()),
         "skull region": lambda p: procrustes(p.a, p.b, p.region.double()),
         "robust": lambda p: stabilize.robust_procrustes(p.a, p.b),
+        "command": lambda p: stabilize.stabilize_meshes(torch.stack([p.a, p.b]), p.faces).T_frame_anchor[1],
         "learned": lambda p: stabilize.compare(stabilize.view(p.a, p.faces), p.b).T_other_view,
     }
     return found | ({"model": model} if source.model is not None else {})

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.geometry.transform import invert_rigid, procrustes
 from avatar3d.stabilize.align import moved, robust_procrustes
 from avatar3d.stabilize.graph import Edges, average
@@ -18,6 +19,8 @@ from avatar3d.typing import typed
 Method = Literal["learned", "full", "upper", "skull", "robust"]
 METHODS: tuple[str, ...] = get_args(Method)
 CHUNK = 8
+FEW, VIEWS = 8, 3
+"""So few meshes are looked at from several slightly different frames, whose patches differ."""
 DOUBT = 0.5e-3
 """Metres of error at which the confidence is a half."""
 
@@ -55,8 +58,9 @@ def stabilize_meshes(
 ) -> Stabilized:
     """Finds the skull's motion in meshes of one person in one topology.
 
-    The learned method compares every frame with several reference frames, spread evenly, and with its neighbours, and
-    averages; few frames are all compared with each other. The other methods compare every frame with the anchor.
+    The learned method compares every frame with several reference frames, spread evenly, and with its neighbour, and
+    averages; few frames are all compared with each other, from several views each. The other methods compare every
+    frame with the anchor.
 
     Args:
         vertices: Any unit and orientation.
@@ -81,24 +85,23 @@ def stabilize_meshes(
         T = _against_anchor(vertices, seen, method, anchor)
         return Stabilized(T_frame_anchor=T, confidence=_agreement(vertices, T, seen), T_head_mesh=seen.T_head_mesh,
                           anchor=anchor, pairs=n - 1)  # fmt: skip
-    scale = float(torch.linalg.det(seen.T_head_mesh[:3, :3]).pow(1 / 3))
     chosen = [anchor] + [f for f in torch.linspace(0, n - 1, min(references, n)).round().long().tolist() if f != anchor]
     first: dict[int, Compared] = {}
     edges: list[tuple[int, int, Compared]] = []
     steps = len(chosen) + (n if n > len(chosen) else 0)
     for done, reference in enumerate(chosen):
+        T_head_mesh = seen.T_head_mesh
         if done:
-            T_head_mesh = seen.T_head_mesh @ invert_rigid(first[reference].T_other_view)
-            seen_now = view(vertices[reference], faces, T_head_mesh=T_head_mesh)
-        else:
-            seen_now = seen
+            T_head_mesh = T_head_mesh @ invert_rigid(first[reference].T_other_view)
         others = [i for i in range(n) if i != reference]
-        for a in range(0, len(others), CHUNK):
-            found = compare_many(seen_now, vertices[others[a : a + CHUNK]])
-            for i, c in zip(others[a : a + CHUNK], found, strict=True):
-                edges.append((reference, i, c))
-                if not done:
-                    first[i] = c
+        for turn in range(VIEWS if n <= FEW else 1):
+            is_seen = not done and not turn
+            now = seen if is_seen else view(vertices[reference], faces, T_head_mesh=_jolt(turn) @ T_head_mesh)
+            for a in range(0, len(others), CHUNK):
+                found = compare_many(now, vertices[others[a : a + CHUNK]])
+                edges += [(reference, i, c) for i, c in zip(others[a : a + CHUNK], found, strict=True)]
+            if is_seen:
+                first = {i: c for _, i, c in edges}
         progress("stabilize", done + 1, steps)
     if n > len(chosen):
         for i in range(n - 1):
@@ -126,9 +129,17 @@ def stabilize_meshes(
         least[i] = min(least[i], c.error)
     doubt = torch.maximum(doubt, 0.5 * least)
     doubt[anchor] = 0
-    assert scale > 0
     return Stabilized(T_frame_anchor=back @ T @ S, confidence=1 / (1 + (doubt / DOUBT).square()),
                       T_head_mesh=seen.T_head_mesh, anchor=anchor, pairs=len(edges))  # fmt: skip
+
+
+def _jolt(turn: int) -> Tensor:
+    """A few degrees, millimetres and percent, others each turn; none at first."""
+    T = torch.eye(4, dtype=torch.float64)
+    if turn:
+        w, t, size = torch.randn(7, generator=torch.Generator().manual_seed(turn), dtype=torch.float64).split([3, 3, 1])
+        T[:3, :3], T[:3, 3] = (1 + 0.04 * size) * rotvec_to_matrix(0.07 * w), 0.004 * t
+    return T
 
 
 @typed
