@@ -22,7 +22,7 @@ def loudness(mel: np.ndarray) -> float:
     return float(np.quantile(np.log10(np.power(10.0, mel).sum(1)), 0.9))
 
 
-def warped(rng: np.random.Generator, mel: np.ndarray, most: float = 0.08) -> np.ndarray:
+def warped(rng: np.random.Generator, mel: np.ndarray, most: float = 0.13) -> np.ndarray:
     """Frequencies stretched: another length of the vocal tract."""
     position = np.clip(np.arange(BANDS) * (1 + rng.uniform(-most, most)), 0, BANDS - 1)
     low = np.minimum(position.astype(int), BANDS - 2)
@@ -99,7 +99,7 @@ def mixed(rng: np.random.Generator, speech: np.ndarray, background: np.ndarray |
         speech = speech + 0.3 * np.sin(2 * np.pi * rng.uniform(0.03, 0.4) * t + rng.uniform(0, 6))[:, None]
     loud = loudness(speech)
     if background is not None:
-        speech = add(speech, background + loud - rng.uniform(0.3, 4.5))
+        speech = add(speech, background + loud - rng.uniform(0.7, 5.0))
     speech = speech - loud + rng.uniform(-4.5, -0.7)
     speech = np.maximum(speech, rng.uniform(-10, -7.5))
     if rng.random() < 0.4:

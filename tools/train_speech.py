@@ -22,6 +22,7 @@ from speech_augment import SILENT, add, loudness, mixed, music, noise
 from torch import Tensor
 from torch.nn import functional
 
+from avatar3d import storage
 from avatar3d.drive.speech.coarticulation import articulate, closures, labiodentals
 from avatar3d.drive.speech.phones import SILENCE, Phone, articulations
 from avatar3d.evaluate.speech_motion import lip_opening
@@ -69,6 +70,14 @@ def targets(phones: list[Phone], rows: int) -> np.ndarray:
     contacts = [closures(phones, seconds), labiodentals(phones, seconds), torch.from_numpy(voice)]
     columns = [*curves[:, pick].T, *contacts, torch.from_numpy(classes)]
     return torch.stack([c.float() for c in columns], 1).numpy()
+
+
+def average_mouths(goals: list[np.ndarray]) -> Tensor:
+    """Mean curves of every class [15, 17]."""
+    rows = np.concatenate(goals)
+    n, kinds = len(CURVES), rows[:, -1].astype(int)
+    means = [rows[kinds == k, :n].mean(0) if (kinds == k).any() else np.zeros(n) for k in range(len(CLASSES))]
+    return torch.from_numpy(np.stack(means)).float()
 
 
 class Corpus:
@@ -203,14 +212,18 @@ def main() -> None:
     loud = np.concatenate([m[m.max(1) > loudness(m.astype(np.float32)) - 2.5][::7] for m in corpus.mel[::5]])
     prior = loud.astype(np.float64).mean(0) - np.log10(np.power(10.0, loud.astype(np.float64)).sum(1)).mean()
     songs = [music(rng, 12) for _ in range(24)]
+    mouths = average_mouths(corpus.goal)
     everything = np.concatenate(corpus.goal)[::5, : len(CURVES)]
-    scale = torch.from_numpy(everything.std(0)).clamp(min=0.02)
+    scale = torch.from_numpy(everything.std(0)).clamp(min=0.03)
     unit = lip_opening(spread(torch.eye(len(CURVES)))) - lip_opening(spread(-torch.eye(len(CURVES))))
     real = lip_opening(spread(torch.from_numpy(everything)))
     slopes = unit / real.std()
     exam = batch(np.random.default_rng(1), others, songs, 48, options.rows, prior)
 
     net = SpeechNet()
+    with torch.no_grad():  # begin at the average mouth
+        net.out.weight *= 0.1
+        net.out.bias[: len(CURVES)] = torch.from_numpy(everything.mean(0))
     print(f"{sum(p.numel() for p in net.parameters()) / 1e6:.2f} million parameters", flush=True)
     average = {k: v.clone() for k, v in net.state_dict().items()}
     optimiser = torch.optim.AdamW(net.parameters(), lr=options.rate, weight_decay=0.02)
@@ -246,25 +259,37 @@ def main() -> None:
             )
             smooth = SpeechNet()
             smooth.load_state_dict(average)
-            write(options.out, average, prior, recipe, step, corpus.minutes)
+            write(options.out, average, prior, mouths, recipe, step, corpus.minutes)
             now = ", ".join(f"{k} {v:.3f}" for k, v in sums.items())
             print(f"step {step} ({time.process_time() - begun:.0f} s): {now}; {judge(smooth, *exam)}", flush=True)
 
 
-def write(path: Path, tensors: dict[str, Tensor], prior: np.ndarray, recipe: str, step: int, minutes: float) -> None:
+def write(
+    path: Path,
+    tensors: dict[str, Tensor],
+    prior: np.ndarray,
+    mouths: Tensor,
+    recipe: str,
+    step: int,
+    minutes: float,
+    history: str = "",
+) -> None:
     """The packaged file: half precision, with its recipe."""
     net = SpeechNet()
     meta = {
         "format": "avatar3d.speech_motion", "version": 1, "curves": list(CURVES), "width": net.width,
         "hidden": net.hidden, "recipe": f"python tools/train_speech.py DATA {recipe}", "step": step,
+        "history": history,
         "data": f"{minutes:.0f} minutes of synthetic speech by tools/speech_data.py: espeak-ng 1.51, flite 2.2 (slt, "
         "rms, awb, kal16, kal), Piper en_US-joe-medium; no recording of a person",
         "licence": "Apache-2.0",
     }  # fmt: skip
-    half = {k: v.half().contiguous() for k, v in tensors.items()} | {"prior": torch.from_numpy(prior).float()}
-    temporary = path.with_suffix(".part")
-    save_file(half, temporary, metadata={"avatar3d": json.dumps(meta)})
-    temporary.rename(path)
+    half = {k: v.half().contiguous() for k, v in tensors.items()} | {
+        "prior": torch.from_numpy(prior).float(),
+        "mouths": mouths,
+    }
+    with storage.replacing(path) as temporary:
+        save_file(half, temporary, metadata={"avatar3d": json.dumps(meta)})
 
 
 if __name__ == "__main__":

@@ -79,6 +79,15 @@ NETWORKS: dict[str, Network] = {
             tool=_PERSON_TOOL,
         ),
         Network(
+            name="speech_motion",
+            file="speech_motion.safetensors",
+            sha256="fce8655139e094f5a107ea43d7f72ec3eff2b69e51ba94e6c65d7fa772bf5882",
+            licence="Apache-2.0",
+            source="trained by tools/train_speech.py on synthetic speech; the recipe is in its header",
+            task="lips, jaw and tongue, contacts and voice activity from log-mel frames of speech",
+            tool="train_speech",
+        ),
+        Network(
             name="stabilizer",
             file="stabilizer.safetensors",
             sha256="c4b34bce604d9d10ded93c91f680f7e1f47e5b8ae5cce3b5cceb2aa00ae75bc7",

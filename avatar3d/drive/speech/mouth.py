@@ -11,9 +11,12 @@ from avatar3d.typing import typed
 
 _SURE = (0.35, 0.7)
 """Probabilities at which lips begin to close, and are closed."""
-_AWAKE = (0.25, 0.6)
-"""Probabilities of a voice at which the mouth begins to move, and moves fully."""
-_ATTACK, _RELEASE = 0.5, 0.12
+_AWAKE = 0.4
+"""Probability of a voice from where the mouth moves."""
+_PATIENCE = 15
+"""Rows without a voice, after which the mouth goes to rest: shorter pauses leave it as it is. After a voice of fewer
+rows it goes that much sooner."""
+_ATTACK, _RELEASE = 0.4, 0.12
 """Shares of the way to open and to close the gate, per row."""
 
 
@@ -32,7 +35,7 @@ class Mouth:
     def __init__(self) -> None:
         """Starts before the first sample, at rest."""
         self._net = SpeechMotionNet()
-        self._gate = 0.0
+        self._gate, self._quiet, self._spoken = 0.0, _PATIENCE, 0
 
     @typed
     def push(self, samples: Float[Tensor, "n"]) -> Articulated:
@@ -45,7 +48,13 @@ class Mouth:
 
     def _settled(self, heard: Heard) -> Articulated:
         gates = torch.zeros(len(heard.voice))
-        for i, wanted in enumerate(_between(heard.voice, _AWAKE).tolist()):
+        for i, voice in enumerate(heard.voice.tolist()):
+            self._quiet = 0 if voice > _AWAKE else self._quiet + 1
+            if self._quiet == 0:
+                self._spoken = min(self._spoken + 1, _PATIENCE)
+            wanted = 1.0 if self._quiet < self._spoken else 0.0
+            if not wanted:
+                self._spoken = 0
             self._gate += (wanted - self._gate) * (_ATTACK if wanted > self._gate else _RELEASE)
             gates[i] = self._gate
         gates = (gates * 1.02 - 0.02).clamp(min=0)  # rest is rest, not nearly

@@ -81,7 +81,8 @@ def test_noise_does_not_babble(colour, level):
         noise = sum(np.sin(2 * np.pi * 50 * k * t) / k for k in range(1, 9)) + 0.02 * noise
     sound = torch.from_numpy(noise / noise.std() * level).float().clamp(-1, 1)
     opening = lip_opening(from_speech(sound, settings=STILL).expression)
-    assert float(opening.mean()) < 0.3 and float(opening.max()) < 3  # mm
+    assert float(opening.mean()) < 0.3  # mm
+    assert float(opening[15:].max()) < 1  # a sound that begins may be a voice for half a second, no longer
 
 
 def test_rate_of_the_recording_does_not_matter(data):
@@ -180,8 +181,9 @@ def test_memory_does_not_grow_with_time(speech):
     assert late < 1.2 * early + 200_000
 
 
-def test_quiet_recordings_move_as_much(speech):
-    loud, quiet = (lip_opening(from_speech(g * speech, settings=STILL).expression) for g in (1.0, 0.05))
+def test_quiet_recordings_move_as_much(data):
+    samples = load_audio(data("audio/librispeech_116-288045-0000.flac"))
+    loud, quiet = (lip_opening(from_speech(g * samples, settings=STILL).expression) for g in (1.0, 0.1))
     assert float(quiet.mean()) == pytest.approx(float(loud.mean()), rel=0.1)
 
 
