@@ -179,7 +179,11 @@ def _initial(model: LinearModel, landmarks: Tensor, sigma: Tensor, embedding: La
 def _is_shown(model: LinearModel, parts: Parts, c: Coefficients) -> bool:
     """Whether the scan shows an expression; small ones are the person's shape."""
     shown = posed(model, c) - posed(model, _at_ease(c))
-    return float(shown[parts.face].norm(dim=1).max()) > LEAST_EXPRESSION
+    telling = torch.zeros_like(parts.face)
+    for name in ("lips_outer", "eyelids", "brows"):  # a chin's length and an open jaw look alike
+        telling |= parts.regions.get(name, torch.zeros_like(telling))
+    where = telling if telling.any() else parts.face
+    return float(shown[where].norm(dim=1).max()) > LEAST_EXPRESSION
 
 
 def _at_ease(c: Coefficients) -> Coefficients:
@@ -187,7 +191,7 @@ def _at_ease(c: Coefficients) -> Coefficients:
 
 
 LEAST_EXPRESSION = 0.008
-"""Largest displacement of the face that an expression must make, metres."""
+"""Displacement of lips, lids or brows that an expression must make, metres."""
 
 
 def _right_side_out(model: LinearModel, parts: Parts, samples: ScanSamples) -> ScanSamples:
