@@ -9,7 +9,7 @@ from torch import Tensor
 from avatar3d.nets.speech_motion import Heard, SpeechMotionNet
 from avatar3d.typing import typed
 
-_SURE = (0.35, 0.7)
+_SURE = (0.2, 0.5)
 """Probabilities at which lips begin to close, and are closed."""
 _AWAKE = 0.4
 """Probability of a voice from where the mouth moves."""
