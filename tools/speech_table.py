@@ -86,6 +86,7 @@ def main() -> None:
         begun = time.process_time()
         motions = {"ours": from_speech(samples, fps=50, settings=calm)}
         factor = (time.process_time() - begun) / (len(samples) / 16000)
+        motions["ours, phones of the recogniser"] = from_speech(samples, fps=50, settings=calm, hear="recogniser")
         motions |= baseline_motions(samples)
         if options.headaudio:
             motions["headaudio"] = headaudio(samples, options.headaudio)

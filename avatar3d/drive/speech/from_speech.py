@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d.drive.speech.coarticulation import articulate, closures, labiodentals
 from avatar3d.drive.speech.cues import Cue
 from avatar3d.drive.speech.mouth import Mouth
-from avatar3d.drive.speech.perform import Block, perform_blocks
+from avatar3d.drive.speech.perform import Block, perform, perform_blocks
+from avatar3d.drive.speech.recognise import recognise
 from avatar3d.drive.speech.settings import SpeechSettings
 from avatar3d.nets.mel import SAMPLE_RATE
 from avatar3d.sound import load_audio, resample_audio
@@ -16,6 +19,7 @@ from avatar3d.types import Motion
 from avatar3d.typing import typed
 
 _BLOCK = 10 * SAMPLE_RATE
+_LOUD = 0.7  # full scale, to which sound is brought for the recogniser
 
 
 @typed
@@ -26,6 +30,7 @@ def from_speech(
     fps: float | int = 30.0,
     settings: SpeechSettings | None = None,
     cues: Sequence[Cue] = (),
+    hear: Literal["network", "recogniser"] = "network",
 ) -> Motion:
     """Motion for speech in any language; needs no words, and no GPU.
 
@@ -35,12 +40,15 @@ def from_speech(
         fps: Frames per second of the motion.
         settings: How it is acted.
         cues: What to do at which time.
+        hear: "network" is ours, for every language and in constant memory; "recogniser" takes the phones that the
+            package `hama` (English) hears, which follows clean English more closely (docs/speech.md).
 
     Returns:
         A motion as long as the sound, frame k at k / fps seconds.
 
     Raises:
         CaptureError: the file cannot be read, or has no sound.
+        DependencyError: `hear="recogniser"` without the package hama.
         ValueError: a rate that is not positive.
     """
     if rate < 1 or not fps > 0:
@@ -50,6 +58,10 @@ def from_speech(
     else:
         samples, source = load_audio(sound, SAMPLE_RATE), str(sound)
     duration = len(samples) / SAMPLE_RATE
+    if hear == "recogniser":
+        phones = recognise(samples * (_LOUD / samples.abs().max().clamp(min=1e-4)) if len(samples) else samples)
+        return perform(articulate(phones, duration), samples, settings, cues=cues, closed=closures(phones, duration),
+                       touching=labiodentals(phones, duration), fps=fps, source=source)  # fmt: skip
     return perform_blocks(_blocks(samples), duration, settings, cues=cues, fps=float(fps), source=source)
 
 

@@ -187,6 +187,16 @@ def test_quiet_recordings_move_as_much(data):
     assert float(quiet.mean()) == pytest.approx(float(loud.mean()), rel=0.1)
 
 
+def test_phones_of_the_recogniser_can_be_used_instead(data):
+    pytest.importorskip("hama")
+    path = data("audio/librispeech_116-288045-0000.flac")
+    network, phones = (from_speech(path, settings=STILL, hear=hear) for hear in ("network", "recogniser"))
+    a, b = lip_opening(network.expression), lip_opening(phones.expression)
+    assert network.frames == phones.frames
+    assert float(torch.corrcoef(torch.stack([a, b]))[0, 1]) > 0.5  # two ways to hear the same
+    assert from_speech(torch.zeros(16000), settings=STILL, hear="recogniser").frames == 30
+
+
 def test_empty_sound_is_one_frame_of_rest():
     motion = from_speech(torch.zeros(0))
     assert motion.frames == 1 and torch.isfinite(motion.expression).all()
