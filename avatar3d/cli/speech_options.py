@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from avatar3d import pipeline
 from avatar3d.drive.speech.settings import SpeechSettings
@@ -36,6 +37,11 @@ class SpeechOptions:
     """Of a text's voice."""
     pitch: float = 1.0
     """Of a text's voice."""
+    hear: Literal["network", "recogniser"] = "network"
+    """What hears a sound: our network, in every language, or a recogniser of English phones (extra `speech`), which
+    follows clean English more closely."""
+    words: str | None = None
+    """What a sound says, in English, where you know it: followed most closely (extra `speech`)."""
     mouth: float = 1.0
     """Gain of the mouth; 0 switches a part off, 1 is ordinary, up to 4."""
     head: float = 1.0
@@ -62,7 +68,8 @@ class SpeechOptions:
             **{name: getattr(self, name) for name in shared}, role="listener" if self.listen else "speaker"
         )
         return pipeline.SpeechRequest(settings=settings, style=self.style, edits=self.edits, language=self.language,
-                                      voice=self.voice, speed=self.speed, pitch=self.pitch)  # fmt: skip
+                                      voice=self.voice, speed=self.speed, pitch=self.pitch, hear=self.hear,
+                                      words=self.words)  # fmt: skip
 
     @property
     def given(self) -> tuple[str, ...]:

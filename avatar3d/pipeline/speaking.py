@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -42,6 +43,10 @@ class SpeechRequest:
     """Of a text: auto, espeak-ng, flite[:NAME], piper:NAME."""
     speed: float = 1.0
     pitch: float = 1.0
+    hear: Literal["network", "recogniser"] = "network"
+    """What hears a sound; see `drive.from_speech`."""
+    words: str | None = None
+    """What a sound says, in English, where it is known."""
 
 
 def is_speech(source: str) -> bool:
@@ -85,7 +90,8 @@ def drive_by_speech(
     else:
         from avatar3d.drive.speech.from_speech import from_speech
 
-        motion = from_speech(source.removeprefix(SPEECH), fps=rate, settings=settings)
+        motion = from_speech(source.removeprefix(SPEECH), fps=rate, settings=settings, hear=request.hear,
+                             words=request.words)  # fmt: skip
     if request.edits is not None:
         keyframes, regions = read_edits(request.edits)
         motion = edit(motion, keyframes, regions)

@@ -7,6 +7,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from avatar3d.drive.speech.align import align
 from avatar3d.drive.speech.coarticulation import articulate, closures, labiodentals
 from avatar3d.drive.speech.cues import Cue
 from avatar3d.drive.speech.mouth import Mouth
@@ -31,6 +32,7 @@ def from_speech(
     settings: SpeechSettings | None = None,
     cues: Sequence[Cue] = (),
     hear: Literal["network", "recogniser"] = "network",
+    words: str | None = None,
 ) -> Motion:
     """Motion for speech in any language; needs no words, and no GPU.
 
@@ -42,13 +44,14 @@ def from_speech(
         cues: What to do at which time.
         hear: "network" is ours, for every language and in constant memory; "recogniser" takes the phones that the
             package `hama` (English) hears, which follows clean English more closely (docs/speech.md).
+        words: What is said, in English, where it is known: `pocketsphinx` finds when, closest of all.
 
     Returns:
         A motion as long as the sound, frame k at k / fps seconds.
 
     Raises:
         CaptureError: the file cannot be read, or has no sound.
-        DependencyError: `hear="recogniser"` without the package hama.
+        DependencyError: `hear="recogniser"` without the package hama, `words` without pocketsphinx.
         ValueError: a rate that is not positive.
     """
     if rate < 1 or not fps > 0:
@@ -58,8 +61,9 @@ def from_speech(
     else:
         samples, source = load_audio(sound, SAMPLE_RATE), str(sound)
     duration = len(samples) / SAMPLE_RATE
-    if hear == "recogniser":
-        phones = recognise(samples * (_LOUD / samples.abs().max().clamp(min=1e-4)) if len(samples) else samples)
+    if words is not None or hear == "recogniser":
+        loud = samples * (_LOUD / samples.abs().max().clamp(min=1e-4)) if len(samples) else samples
+        phones = recognise(loud) if words is None else align(loud, words)
         return perform(articulate(phones, duration), samples, settings, cues=cues, closed=closures(phones, duration),
                        touching=labiodentals(phones, duration), fps=fps, source=source)  # fmt: skip
     return perform_blocks(_blocks(samples), duration, settings, cues=cues, fps=float(fps), source=source)

@@ -166,9 +166,7 @@ def _letter(char: str) -> list[Articulation]:
     if char in PLACE_OF:
         nasal = char in "mɱnɳɲŋɴ"
         rounding = {"w": 0.9, "ʍ": 0.9, "ɥ": 0.9, "ɹ": 0.35, "ɻ": 0.3}.get(char, 0.0)
-        return [
-            Articulation(place=PLACE_OF[char], nasal=nasal, voiced=char not in "pɸ", rounding=rounding, height=0.8)
-        ]
+        return [Articulation(place=PLACE_OF[char], nasal=nasal, voiced=char not in "pɸ", rounding=rounding, height=0.8)]
     if char in VOWELS:
         return [_vowel(char)]
     base = unicodedata.normalize("NFKD", char)[0].lower()

@@ -197,6 +197,22 @@ def test_phones_of_the_recogniser_can_be_used_instead(data):
     assert from_speech(torch.zeros(16000), settings=STILL, hear="recogniser").frames == 30
 
 
+def test_known_words_shut_the_lips_where_they_are_said(data):
+    pytest.importorskip("pocketsphinx")
+    from avatar3d.drive.speech.align import align
+
+    path = data("audio/librispeech_116-288045-0000.flac")
+    words = ("as I approached the city I heard bells ringing, and a little later I found the streets astir with "
+             "throngs of well dressed people in family groups wending their way hither and thither")  # fmt: skip
+    motion = from_speech(path, settings=STILL, words=words, fps=50)
+    opening = lip_opening(motion.expression)
+    phones = align(load_audio(path), words)
+    shut = [opening[round(25 * (p.start + p.end))] for p in phones if p.symbol in "pbm"]
+    open_ = [opening[round(25 * (p.start + p.end))] for p in phones if p.symbol in ("ɑ", "æ", "ɛ")]
+    assert len(shut) >= 6 and len(open_) >= 6
+    assert float(torch.stack(shut).max()) < 0.3 * float(torch.stack(open_).median())
+
+
 def test_empty_sound_is_one_frame_of_rest():
     motion = from_speech(torch.zeros(0))
     assert motion.frames == 1 and torch.isfinite(motion.expression).all()
