@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from avatar3d import capture, models, storage
 from avatar3d.drive.speech.description import describe
@@ -90,8 +91,10 @@ def drive_by_speech(
     else:
         from avatar3d.drive.speech.from_speech import from_speech
 
-        motion = from_speech(source.removeprefix(SPEECH), fps=rate, settings=settings, hear=request.hear,
-                             words=request.words)  # fmt: skip
+        path = source.removeprefix(SPEECH)
+        heard = _sound_of_footage(Path(path)) if Path(path).suffix.lower() in VIDEO_SUFFIXES else path
+        motion = from_speech(heard, fps=rate, settings=settings, hear=request.hear, words=request.words)
+        motion = replace(motion, source=path)
     if request.edits is not None:
         keyframes, regions = read_edits(request.edits)
         motion = edit(motion, keyframes, regions)
@@ -133,19 +136,28 @@ def save_speech(output: Path, motion: Motion, speech: Speech | None) -> Motion:
         raise
 
 
+def _sound_of_footage(path: Path) -> Tensor:
+    """At `SAMPLE_RATE`, from the first frame on: the sound may begin elsewhere on the file's clock.
+
+    Raises:
+        CaptureError: there is none.
+    """
+    view = capture.open_capture(path).views[0]
+    if view.audio is None:
+        raise CaptureError(f"{path} has no sound in it.")
+    return load_audio(view.audio, SAMPLE_RATE, view.audio_start)
+
+
 def _style_of(path: Path, progress: Progress | None, say: Say) -> Style:
     """A style from its file, or learnt from a clip of someone who speaks."""
     from avatar3d.drive.speech.mouth import Mouth
 
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         return load_style(path)
-    view = capture.open_capture(path).views[0]
-    if view.audio is None:
-        raise CaptureError(f"{path} has no sound; a style is learnt from someone who is seen and heard.")
+    samples = _sound_of_footage(path)
     model = models.load("head")
     tracked = track(capture.open_capture(path), model, progress=progress, say=say)
     motion = track_to_motion(tracked, build_rig(model, tracked.identity, tracked.offsets))
-    samples = load_audio(view.audio, SAMPLE_RATE, view.audio_start)
     mouth = Mouth()
     curves = torch.cat([mouth.push(samples).curves, mouth.flush().curves])
     style = learn_style(motion, samples, curves)
