@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,10 @@ def _with_closures(phones: list[Phone], samples: np.ndarray, rate: int) -> list[
 
 @lru_cache(maxsize=2)
 def _voice(path: Path) -> tuple[Any, dict]:
-    if not find_spec("onnxruntime"):
-        raise DependencyError("onnxruntime", "speech", "A Piper voice")
-    import onnxruntime
-
+    try:
+        onnxruntime: Any = import_module("onnxruntime")
+    except ModuleNotFoundError as error:
+        raise DependencyError("onnxruntime", "speech", "A Piper voice") from error
     try:
         model, config = path.read_bytes(), json.loads(Path(f"{path}.json").read_text())
     except (OSError, ValueError) as error:
