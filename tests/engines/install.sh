@@ -12,7 +12,8 @@ status=0
 
 if command -v npm >/dev/null; then
     cp "$here/package.json" "$target/"
-    npm install --prefix "$target" --no-audit --no-fund --silent || { echo "engines: npm install failed"; status=1; }
+    timeout 300 npm install --prefix "$target" --no-audit --no-fund --silent ||
+        { echo "engines: npm install failed"; status=1; }
 else
     echo "engines: no npm, so no glTF validator, no three.js, no splat-transform"
     status=1
