@@ -1,6 +1,5 @@
-"""Mesh and point-cloud files, and folders of them, as `Mesh` and `MeshSequence`: what scans and captures come as."""
+"""Mesh and point-cloud files as `Mesh`: what scans come as. Sequences of them: `models.mesh_sequence`."""
 
-import hashlib
 import re
 import zipfile
 from collections.abc import Callable, Sequence
@@ -15,8 +14,7 @@ from torch import Tensor
 
 from avatar3d.errors import DependencyError, FileError, FormatError
 from avatar3d.models.mesh_obj import parse_obj
-from avatar3d.types.mesh import Mesh, MeshSequence
-from avatar3d.typing import typed
+from avatar3d.types.mesh import Mesh
 
 LARGEST_TEXTURE = 8192
 """Side in texels to which larger textures are shrunk."""
@@ -109,9 +107,9 @@ def _mesh(
         normals = n / length.clamp_min(1e-12) if torch.isfinite(length).all() and (length > 1e-6).all() else None
     return Mesh(
         vertices=torch.from_numpy(np.array(vertices, dtype=np.float64).reshape(-1, 3)),
-        faces=None if faces is None else _long(faces),
+        faces=None if faces is None else as_faces(faces),
         uvs=None if uvs is None else torch.from_numpy(np.array(uvs, dtype=np.float32)),
-        uv_faces=None if uv_faces is None else _long(uv_faces),
+        uv_faces=None if uv_faces is None else as_faces(uv_faces),
         texture=None if texture is None else torch.from_numpy(texture.copy()),
         colours=colours,
         normals=normals,
@@ -119,7 +117,7 @@ def _mesh(
     )
 
 
-def _long(values: Any) -> Tensor:
+def as_faces(values: Any) -> Tensor:
     return torch.from_numpy(np.array(values, dtype=np.int64).reshape(-1, 3))
 
 
@@ -272,23 +270,23 @@ def _xyz(path: Path, data: bytes) -> Mesh:
     return _mesh(path, rows[:, :3], colours=more / 255 if more.max() > 1 else more)
 
 
-_POINTS = ("vertices", "verts", "points", "v", "xyz", "arr_0")
-_FACES = ("faces", "triangles", "f")
+POINTS = ("vertices", "verts", "points", "v", "xyz", "arr_0")
+FACES = ("faces", "triangles", "f")
 
 
 def _numpy(path: Path, data: bytes) -> Mesh:
-    arrays = _arrays(path, data)
-    vertices = _first(arrays, _POINTS)
+    arrays = read_arrays(path, data)
+    vertices = first_of(arrays, POINTS)
     if vertices is None or vertices.ndim != 2 or vertices.shape[1] != 3:
         given = ", ".join(f"{k} {v.shape}" for k, v in arrays.items())
         raise FormatError(f"{path} holds {given or 'nothing'}; an array `vertices` [v, 3] was expected.")
-    colours = _first(arrays, ("colours", "colors", "rgb"))
+    colours = first_of(arrays, ("colours", "colors", "rgb"))
     return _mesh(
-        path, vertices, _first(arrays, _FACES), colours=colours, normals=_first(arrays, ("normals",))
+        path, vertices, first_of(arrays, FACES), colours=colours, normals=first_of(arrays, ("normals",))
     )  # fmt: skip
 
 
-def _arrays(path: Path, data: bytes) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, data: bytes) -> dict[str, np.ndarray]:
     try:
         loaded = np.load(BytesIO(data), allow_pickle=False)
         return {"arr_0": loaded} if isinstance(loaded, np.ndarray) else {k: loaded[k] for k in loaded.files}
@@ -296,7 +294,7 @@ def _arrays(path: Path, data: bytes) -> dict[str, np.ndarray]:
         raise FormatError(f"{path} cannot be read as numpy arrays: {error}") from error
 
 
-def _first(arrays: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray | None:
+def first_of(arrays: dict[str, np.ndarray], names: Sequence[str]) -> np.ndarray | None:
     return next((arrays[n] for n in names if n in arrays), None)
 
 
@@ -310,113 +308,3 @@ READERS: dict[str, Callable[[Path, bytes], Mesh]] = {
 def natural_key(name: str) -> list[tuple[int, str]]:
     """Sorts frame2 before frame10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name.lower()) if part]
-
-
-@typed
-def read_mesh_sequence(source: Path | str | Sequence[Path | str]) -> MeshSequence:
-    """Frames of one topology: files as given, a folder's meshes in natural order of their names, or an .npz.
-
-    An .npz holds `vertices` [t, v, 3] (or is its only array of three axes), and may hold `faces` and `fps`.
-
-    Raises:
-        FileError: nothing there, or a file that cannot be read.
-        FormatError: a file that is no mesh, or frames of different topology.
-    """
-    if isinstance(source, (str, Path)):
-        path = Path(source)
-        if path.is_dir():
-            paths = [p for p in path.iterdir() if p.suffix.lower() in READERS and not p.name.startswith(".")]
-            kinds = {p.suffix.lower() for p in paths}
-            if len(kinds) > 1:  # textures and arrays may lie beside meshes
-                kind = max(sorted(kinds), key=lambda k: sum(p.suffix.lower() == k for p in paths))
-                paths = [p for p in paths if p.suffix.lower() == kind]
-            if not paths:
-                raise FileError(f"{path} has no meshes ({', '.join(sorted(READERS))}).")
-            return _frames(sorted(paths, key=lambda p: natural_key(p.name)))
-        if path.suffix.lower() in (".npz", ".npy"):
-            return _array_sequence(path)
-        return _frames([path])
-    if not source:
-        raise FileError("No meshes were given.")
-    return _frames([Path(p) for p in source])
-
-
-def _array_sequence(path: Path) -> MeshSequence:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
-    arrays = _arrays(path, data)
-    cubes = {k: a for k, a in arrays.items() if a.ndim == 3 and a.shape[2] == 3 and a.dtype.kind == "f"}
-    vertices = _first(cubes, _POINTS)
-    if vertices is None and len(cubes) == 1:
-        vertices = next(iter(cubes.values()))
-    if vertices is None or not len(vertices):
-        given = ", ".join(f"{k} {v.shape}" for k, v in arrays.items())
-        raise FormatError(f"{path} holds {given or 'nothing'}; an array `vertices` [t, v, 3] was expected.")
-    if not np.isfinite(vertices).all():
-        bad = int(np.flatnonzero(~np.isfinite(vertices).all((1, 2)))[0])
-        raise FormatError(f"{path} has vertices that are not finite (NaN or infinite), first in frame {bad}.")
-    faces, fps = _first(arrays, _FACES), _first(arrays, ("fps",))
-    return MeshSequence(
-        vertices=torch.from_numpy(vertices.astype(np.float32)),
-        faces=None if faces is None else _long(faces),
-        names=tuple(f"{i:05d}" for i in range(len(vertices))),
-        fps=None if fps is None else float(fps),
-    )
-
-
-def _frames(paths: list[Path]) -> MeshSequence:
-    first = read_mesh(paths[0])
-    same = _faces_digest(paths[0])
-    frames = [first.vertices.float()]
-    for path in paths[1:]:
-        if same is not None and path.suffix.lower() == ".obj" and _faces_digest(path) == same:
-            frames.append(_positions(path, len(first.vertices)))
-            continue
-        mesh = read_mesh(path)
-        _check_same(paths[0], first, path, mesh)
-        frames.append(mesh.vertices.float())
-    return MeshSequence(
-        vertices=torch.stack(frames), faces=first.faces, names=tuple(p.name for p in paths), fps=None
-    )  # fmt: skip
-
-
-def _check_same(a_path: Path, a: Mesh, b_path: Path, b: Mesh) -> None:
-    def about(m: Mesh) -> str:
-        return f"{len(m.vertices)} vertices, {0 if m.faces is None else len(m.faces)} faces"
-
-    equal = len(a.vertices) == len(b.vertices) and (a.faces is None) == (b.faces is None)
-    if equal and a.faces is not None and b.faces is not None:
-        equal = torch.equal(a.faces, b.faces)
-        if not equal and len(a.faces) == len(b.faces):
-            raise FormatError(
-                f"{b_path.name} has other faces than {a_path.name}, with as many vertices; meshes of one topology, in "
-                "the same order, were expected."
-            )
-    if not equal:
-        raise FormatError(
-            f"{b_path.name} ({about(b)}) has another topology than {a_path.name} ({about(a)}); meshes of one topology "
-            "were expected."
-        )
-
-
-def _faces_digest(path: Path) -> bytes | None:
-    """Tells whether two OBJ files have the same faces, without reading them as numbers."""
-    if path.suffix.lower() != ".obj":
-        return None
-    try:
-        lines = [line for line in path.read_bytes().splitlines() if line.startswith(b"f ")]
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return hashlib.sha256(b"\n".join(lines)).digest()
-
-
-def _positions(path: Path, count: int) -> Tensor:
-    from avatar3d.models.obj import read_positions
-
-    vertices = torch.from_numpy(read_positions(path).copy()).float()
-    if len(vertices) != count or not torch.isfinite(vertices).all():
-        what = f"{len(vertices)} vertices" if len(vertices) != count else "vertices that are not finite"
-        raise FormatError(f"{path.name} has {what}; {count} finite ones were expected, as the first mesh has.")
-    return vertices

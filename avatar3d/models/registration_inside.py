@@ -7,21 +7,13 @@ from torch import Tensor
 from avatar3d.geometry.surface import edges
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.registration_eyes import EyeOpenings, eye_shift, lids_of
-from avatar3d.models.registration_parts import Parts
+from avatar3d.models.registration_parts import Parts, regions_named
 from avatar3d.models.scan_samples import ScanSamples
 from avatar3d.typing import typed
 
 CLEARANCE = 0.0003
 """Of lids above the eyeball, metres."""
 INNER_LIPS, LIPS = ("lips_inner",), ("lips_outer", "lips_inner")
-
-
-def _region(model: LinearModel, *prefixes: str) -> Tensor:
-    out = torch.zeros(len(model.template), dtype=torch.bool)
-    for name, mask in model.regions.items():
-        if name.startswith(prefixes):
-            out |= mask
-    return out
 
 
 @typed
@@ -55,9 +47,9 @@ def settle_inside(
         balls |= ball
         if f"eye_{side}" in model.joint_names:
             joints[model.joint_index(f"eye_{side}")] = shift
-    lips = _region(model, *LIPS) & parts.shell
+    lips = regions_named(model, *LIPS) & parts.shell
     mouth = out[lips].mean(0) if lips.any() else torch.zeros(3)
-    in_mouth = _region(model, "teeth", "gums", "tongue")
+    in_mouth = regions_named(model, "teeth", "gums", "tongue")
     loose = ~parts.shell & ~balls
     out[loose & in_mouth] = mouth
     skin = (parts.shell & ~parts.interior).nonzero()[:, 0]
@@ -92,7 +84,7 @@ def _cleared(model: LinearModel, parts: Parts, start: Tensor, moved: Tensor, bal
 
 def _lined(model: LinearModel, parts: Parts, moved: Tensor, mouth: Tensor) -> Tensor:
     """Sockets and the mouth's lining between skin, eyeballs and teeth: harmonic, drawn to what they hold."""
-    lining = parts.interior & parts.shell & ~_region(model, "lips_inner", "lid_margin")
+    lining = parts.interior & parts.shell & ~regions_named(model, "lips_inner", "lid_margin")
     if not lining.any():
         return moved
     target = moved.clone()
@@ -102,7 +94,7 @@ def _lined(model: LinearModel, parts: Parts, moved: Tensor, mouth: Tensor) -> Te
         if socket is not None:
             target[socket & lining] = moved[parts.eyeballs[side]].mean(0)
             hold[socket & lining] = 0.15
-    cavity = _region(model, "mouth") & lining
+    cavity = regions_named(model, "mouth") & lining
     target[cavity] = mouth
     hold[cavity] = 0.05
     e = edges(model.faces.long())

@@ -57,7 +57,8 @@ class Parts:
     """To report by."""
 
 
-def _any(model: LinearModel, *prefixes: str) -> Tensor:
+def regions_named(model: LinearModel, *prefixes: str) -> Tensor:
+    """Vertices of all regions whose names begin so."""
     out = torch.zeros(len(model.template), dtype=torch.bool)
     for name, mask in model.regions.items():
         if name.startswith(prefixes):
@@ -76,20 +77,20 @@ def model_parts(model: LinearModel) -> Parts:
     balls = torch.zeros(count, dtype=torch.bool)
     for mask in eyeballs.values():
         balls |= mask
-    skin_like = ~_any(model, *INTERIOR)
+    skin_like = ~regions_named(model, *INTERIOR)
     shell = component == torch.bincount(component[skin_like]).argmax()
-    rim_margin = _any(model, "lips_inner", "lid_margin")
+    rim_margin = regions_named(model, "lips_inner", "lid_margin")
     interior = ~skin_like | (~shell & ~balls)
     hidden = interior & ~balls & ~rim_margin
     allowed = ~hidden[faces].any(1)
-    rim = _rim(faces[shell[faces].all(1)], count) & ~_any(model, "eye", "lid", "lip", "mouth")
+    rim = _rim(faces[shell[faces].all(1)], count) & ~regions_named(model, "eye", "lid", "lip", "mouth")
     if "neck" in model.regions:
         rim &= model.regions["neck"] | (model.template[:, 1] < model.template[:, 1].quantile(0.3))
     weight, stiffness = torch.ones(count), torch.ones(count)
     for prefix, value in WEIGHTS.items():
-        weight[_any(model, prefix)] = value
+        weight[regions_named(model, prefix)] = value
     for prefix, value in STIFFNESS.items():
-        mask = _any(model, prefix)
+        mask = regions_named(model, prefix)
         stiffness[mask] = stiffness[mask].clamp_min(value)
     if "neck" not in model.regions:
         weight[model.template[:, 1] < model.template[:, 1].quantile(0.05)] = 0.15

@@ -9,7 +9,8 @@ from avatar3d.drive.meshes import MeshMotion, from_meshes
 from avatar3d.errors import FileError, FormatError
 from avatar3d.geometry.transform import apply
 from avatar3d.models.flame_params import is_flame_parameters
-from avatar3d.models.mesh_file import READERS, read_mesh_sequence
+from avatar3d.models.mesh_file import READERS
+from avatar3d.models.mesh_sequence import read_mesh_sequence
 from avatar3d.models.registration import register
 from avatar3d.models.registration_parts import model_parts
 from avatar3d.models.topology import Topology, find_topology, of_correspondence

@@ -14,7 +14,8 @@ from avatar3d import storage
 from avatar3d.errors import ExportError, FileError, FormatError
 from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.geometry.transform import invert_rigid
-from avatar3d.models.mesh_file import READERS, natural_key, read_mesh_sequence
+from avatar3d.models.mesh_file import READERS, natural_key
+from avatar3d.models.mesh_sequence import read_mesh_sequence
 from avatar3d.pipeline.common import Progress, Say
 from avatar3d.stabilize import Method, Stabilized, head_motion, mesh_units, motion_picture, stabilize_meshes
 from avatar3d.stabilize.files import MOVERS, copy_materials, move_arrays, move_file

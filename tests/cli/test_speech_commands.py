@@ -164,7 +164,6 @@ def test_live_sends_a_motion(folder):
 
 
 def test_live_takes_a_microphone(monkeypatch):
-    pytest.importorskip("avatar3d.drive.speech.stream")
     sound = (np.sin(np.arange(8000) * 0.1) * 9000).astype("<i2").tobytes()
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(sound)))
     receiver, thread, packets = listen(30)

@@ -7,7 +7,8 @@ import trimesh
 from PIL import Image
 
 from avatar3d.errors import FileError, FormatError
-from avatar3d.models.mesh_file import natural_key, read_mesh, read_mesh_sequence
+from avatar3d.models.mesh_file import natural_key, read_mesh
+from avatar3d.models.mesh_sequence import read_mesh_sequence
 
 SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
 
@@ -149,6 +150,15 @@ def test_sequence_of_a_folder(ball, tmp_path):
     assert (
         again.fps == 25 and torch.equal(again.vertices, sequence.vertices) and torch.equal(again.faces, sequence.faces)
     )
+
+
+def test_a_folder_of_several_kinds_is_not_guessed_at(ball, tmp_path):
+    ball.export(tmp_path / "a.obj")
+    np.savez(tmp_path / "beside.npz", notes=np.zeros(3))
+    assert read_mesh_sequence(tmp_path).names == ("a.obj",)
+    ball.export(tmp_path / "b.ply")
+    with pytest.raises(FormatError, match=r"several kinds \(\.obj, \.ply\)"):
+        read_mesh_sequence(tmp_path)
 
 
 def test_other_topology_in_a_sequence(ball, tmp_path):

@@ -8,7 +8,8 @@ import trimesh
 from avatar3d.errors import FormatError
 from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.geometry.transform import apply, make_transform
-from avatar3d.models.mesh_file import read_mesh, read_mesh_sequence
+from avatar3d.models.mesh_file import read_mesh
+from avatar3d.models.mesh_sequence import read_mesh_sequence
 from avatar3d.stabilize.files import copy_materials, move_arrays, move_file
 
 T = make_transform(rotvec_to_matrix(torch.tensor([0.3, -0.2, 0.5])), torch.tensor([1.0, 2.0, -3.0])).double()
