@@ -119,6 +119,7 @@ def _colours_on(scan: Mesh, face: Tensor, share: Tensor) -> Tensor:
     """sRGB 0..1 of points on a scan's faces, texture before vertex colours."""
     if scan.texture is not None and scan.uvs is not None and scan.uv_faces is not None:
         uv = (scan.uvs[scan.uv_faces[face]] * share[..., None]).sum(1)
+        # by hand: `ops.sample_texture` wants the whole texture as floats, 0.8 GB at 8192 texels
         h, w = scan.texture.shape[:2]
         x = uv[:, 0].remainder(1) * w - 0.5
         y = (1 - uv[:, 1].remainder(1)) * h - 0.5

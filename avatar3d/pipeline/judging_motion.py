@@ -18,6 +18,7 @@ from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
 from avatar3d.pipeline.common import VIDEO_SUFFIXES, Progress, Say
 from avatar3d.pipeline.fitting import track
+from avatar3d.pipeline.sounds import sound_of_footage
 from avatar3d.sound import load_audio
 from avatar3d.types import Avatar, Motion, Track
 
@@ -107,10 +108,7 @@ def _stored(path: Path) -> Motion:
 def sound_of(path: Path) -> Tensor:
     """From the first frame of a clip on, or from the sound's beginning."""
     if path.suffix.lower() in VIDEO_SUFFIXES:
-        view = capture.open_capture(path).views[0]
-        if view.audio is None:
-            raise CaptureError(f"{path} has no sound in it.")
-        return load_audio(view.audio, _RATE, view.audio_start)
+        return sound_of_footage(path, _RATE)
     if path.suffix.lower() in (".motion", ".avatar", ".npz"):
         raise CaptureError(f"{path} has no sound, which --baselines needs; give sound in the place of the motion.")
     return load_audio(path, _RATE)

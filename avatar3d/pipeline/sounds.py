@@ -65,3 +65,15 @@ def _read(path: Path) -> tuple[Path, float]:
     if path.suffix.lower() not in SOUND_SUFFIXES:
         load_audio(path, 8000)
     return path, 0.0
+
+
+def sound_of_footage(path: Path, rate: int) -> Tensor:
+    """The sound of a clip from its first frame on: it may begin elsewhere on the file's clock.
+
+    Raises:
+        CaptureError: there is none.
+    """
+    view = capture.open_capture(path).views[0]
+    if view.audio is None:
+        raise CaptureError(f"{path} has no sound in it.")
+    return load_audio(view.audio, rate, view.audio_start)

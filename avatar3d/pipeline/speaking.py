@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from avatar3d import capture, models, storage
 from avatar3d.drive.speech.description import describe
@@ -16,13 +15,12 @@ from avatar3d.drive.speech.phones import Speech
 from avatar3d.drive.speech.prosody import SAMPLE_RATE
 from avatar3d.drive.speech.settings import SpeechSettings
 from avatar3d.drive.speech.style import Style, load_style, save_style
-from avatar3d.errors import CaptureError
 from avatar3d.export.sound import write_wav
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
 from avatar3d.pipeline.common import SOUND_SUFFIXES, VIDEO_SUFFIXES, Progress, Say
 from avatar3d.pipeline.fitting import track
-from avatar3d.sound import load_audio
+from avatar3d.pipeline.sounds import sound_of_footage
 from avatar3d.types import Motion
 
 __all__ = ["SpeechRequest", "drive_by_speech", "is_speech", "save_speech", "save_style", "with_style"]
@@ -92,7 +90,7 @@ def drive_by_speech(
         from avatar3d.drive.speech.from_speech import from_speech
 
         path = source.removeprefix(SPEECH)
-        heard = _sound_of_footage(Path(path)) if Path(path).suffix.lower() in VIDEO_SUFFIXES else path
+        heard = sound_of_footage(Path(path), SAMPLE_RATE) if Path(path).suffix.lower() in VIDEO_SUFFIXES else path
         motion = from_speech(heard, fps=rate, settings=settings, hear=request.hear, words=request.words)
         motion = replace(motion, source=path)
     if request.edits is not None:
@@ -136,25 +134,13 @@ def save_speech(output: Path, motion: Motion, speech: Speech | None) -> Motion:
         raise
 
 
-def _sound_of_footage(path: Path) -> Tensor:
-    """At `SAMPLE_RATE`, from the first frame on: the sound may begin elsewhere on the file's clock.
-
-    Raises:
-        CaptureError: there is none.
-    """
-    view = capture.open_capture(path).views[0]
-    if view.audio is None:
-        raise CaptureError(f"{path} has no sound in it.")
-    return load_audio(view.audio, SAMPLE_RATE, view.audio_start)
-
-
 def _style_of(path: Path, progress: Progress | None, say: Say) -> Style:
     """A style from its file, or learnt from a clip of someone who speaks."""
     from avatar3d.drive.speech.mouth import Mouth
 
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         return load_style(path)
-    samples = _sound_of_footage(path)
+    samples = sound_of_footage(path, SAMPLE_RATE)
     model = models.load("head")
     tracked = track(capture.open_capture(path), model, progress=progress, say=say)
     motion = track_to_motion(tracked, build_rig(model, tracked.identity, tracked.offsets))
