@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from avatar3d.appearance.chart import Chart, build_chart
 from avatar3d.appearance.regions import skin_faces
 from avatar3d.geometry.surface import face_normals, vertex_normals
+from avatar3d.geometry.tangents import bend_of, split_corners, vertex_tangents
 from avatar3d.geometry.transform import apply
 from avatar3d.ops import nearest_on_mesh
 from avatar3d.types import Rig
@@ -42,7 +43,8 @@ class Detail:
     displacement: Float[Tensor, "h w"]
     """Along the normal, metres; 0 where nothing is known."""
     normals: UInt8[Tensor, "h w 3"]
-    """Tangent space as glTF has it: x along u, y along v (up), z out; (128, 128, 255) is flat."""
+    """Tangent space as glTF has it: x along u, y along v (up), z out; (128, 128, 255) is flat. Relative to
+    `geometry.tangents`."""
     known: Bool[Tensor, "h w"]
 
 
@@ -153,17 +155,17 @@ def _normals(d: Tensor, known: Tensor, rig: Rig, posed: Tensor, chart: Chart) ->
     d_u = slope(1).reshape(-1)[flat] * chart.size
     d_v = -slope(0).reshape(-1)[flat] * chart.size
     p_u, p_v = (x[chart.face.long()] for x in _derivatives(rig, posed))
-    n = normalize(torch.linalg.cross(p_u, p_v), dim=1)
-    uu, uv, vv = (p_u * p_u).sum(1), (p_u * p_v).sum(1), (p_v * p_v).sum(1)
-    det = (uu * vv - uv * uv).clamp_min(1e-20)
-    gradient = p_u * ((vv * d_u - uv * d_v) / det)[:, None] + p_v * ((uu * d_v - uv * d_u) / det)[:, None]
+    a, b, c = (p_u * p_u).sum(1), (p_u * p_v).sum(1), (p_v * p_v).sum(1)
+    det = (a * c - b * b).clamp_min(1e-20)
+    gradient = p_u * ((c * d_u - b * d_v) / det)[:, None] + p_v * ((a * d_v - b * d_u) / det)[:, None]
     length = gradient.norm(dim=1, keepdim=True)
     gradient = gradient * (STEEPEST / length.clamp_min(1e-9)).clamp_max(1)
-    tangent = normalize(p_u, dim=1)
-    up = torch.linalg.cross(n, tangent)
-    up = up * torch.sign((up * p_v).sum(1, keepdim=True))
-    tilted = torch.stack([-(gradient * tangent).sum(1), -(gradient * up).sum(1), torch.ones(len(n))], 1)
-    colour = (127.5 * normalize(tilted, dim=1) + 128).floor().clamp(0, 255).to(torch.uint8)
+    vertex, uv, corners = split_corners(rig.faces, rig.uvs, rig.uv_faces)
+    smooth = vertex_normals(posed, rig.faces)[vertex]
+    tangents = vertex_tangents(posed[vertex], smooth, rig.uvs[uv].to(posed), corners)
+    smooth, tangents = chart.interpolate(smooth, corners), chart.interpolate(tangents, corners)
+    bend = bend_of(smooth, tangents, normalize(smooth, dim=1) - gradient)
+    colour = (127.5 * bend + 128).floor().clamp(0, 255).to(torch.uint8)
     out = torch.tensor(FLAT, dtype=torch.uint8).repeat(chart.size * chart.size, 1)
     out[flat] = colour
     return out.view(chart.size, chart.size, 3)

@@ -18,6 +18,7 @@ from avatar3d.export.glb_texture import base_color_jpeg, normal_png, roughness_p
 from avatar3d.export.seams import split_at_seams
 from avatar3d.geometry.rotation import rotvec_to_quat
 from avatar3d.geometry.surface import vertex_normals
+from avatar3d.geometry.tangents import vertex_tangents
 from avatar3d.models.motion import continuous
 from avatar3d.storage import replacing
 from avatar3d.types import Avatar, Motion, Rig, TextureSet
@@ -49,7 +50,8 @@ def write_glb(avatar: Avatar, path: str | Path, motion: Motion | None = None) ->
     document.nodes = [gl.Node(name="avatar", mesh=0, skin=0), *_joint_nodes(rig, first_joint)]
     roots = [first_joint + j for j, parent in enumerate(rig.joint_parents) if parent < 0]
     document.scenes, document.scene = [gl.Scene(name="avatar", nodes=[0, *roots])], 0
-    document.meshes = [_mesh(rig, buffer)]
+    bumpy = avatar.appearance is not None and avatar.appearance.normals is not None
+    document.meshes = [_mesh(rig, buffer, bumpy=bumpy)]
     document.skins = [_skin(rig, buffer, first_joint, roots[0])]
     document.materials = [_material(avatar, buffer)]
     if motion is not None:
@@ -77,7 +79,7 @@ def _joint_nodes(rig: Rig, first: int) -> list[gl.Node]:
     return nodes
 
 
-def _mesh(rig: Rig, buffer: GlbBuffer) -> gl.Mesh:
+def _mesh(rig: Rig, buffer: GlbBuffer, *, bumpy: bool = False) -> gl.Mesh:
     source, uv, indices = split_at_seams(rig)
     neutral, shapes = rig.neutral.double(), rig.shapes.double()
     normals = vertex_normals(neutral, rig.faces).nan_to_num(0.0)
@@ -88,6 +90,10 @@ def _mesh(rig: Rig, buffer: GlbBuffer) -> gl.Mesh:
         NORMAL=buffer.array(_f32(normals[source]), gl.ARRAY_BUFFER),
         TEXCOORD_0=buffer.array(_f32(rig.uvs[uv] * flip + (1 - flip) / 2), gl.ARRAY_BUFFER),
     )
+    if bumpy:  # as the normal map was made; without it engines make their own, each another
+        corners = torch.from_numpy(indices).view(-1, 3)
+        tangents = vertex_tangents(neutral[source], normals[source], rig.uvs[uv].double(), corners)
+        attributes.TANGENT = buffer.array(_f32(tangents), gl.ARRAY_BUFFER)
     joints, weights = _four_influences(rig)
     attributes.JOINTS_0 = buffer.array(joints[source], gl.ARRAY_BUFFER)
     attributes.WEIGHTS_0 = buffer.array(weights[source], gl.ARRAY_BUFFER)

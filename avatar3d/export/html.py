@@ -9,7 +9,7 @@ from torch import Tensor
 
 from avatar3d import __version__
 from avatar3d.errors import ExportError
-from avatar3d.export.glb_texture import base_color_jpeg
+from avatar3d.export.glb_texture import base_color_jpeg, normal_png
 from avatar3d.export.page_data import Block, read_block
 from avatar3d.export.page_script import assemble, data_of
 from avatar3d.export.page_splats import add_splats
@@ -103,6 +103,9 @@ def _add_surface(block: Block, avatar: Avatar) -> None:
     if isinstance(looks, TextureSet):
         block.facts["texture"] = "image/jpeg"
         block.add("texture", np.frombuffer(base_color_jpeg(looks.albedo.numpy()), np.uint8))
+        if looks.normals is not None:
+            block.facts["bumps"] = "image/png"
+            block.add("bumps", np.frombuffer(normal_png(looks.normals.numpy()), np.uint8))
     else:
         block.facts["albedo"] = srgb_to_linear(torch.tensor(CLAY)).tolist()
 

@@ -1,6 +1,7 @@
 """Pictures of an avatar: one posed mesh through one camera, antialiased, over a background."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from avatar3d import ops
 from avatar3d.geometry.colour import linear_to_srgb, srgb_to_linear
 from avatar3d.geometry.projection import project
 from avatar3d.geometry.surface import vertex_normals
+from avatar3d.geometry.tangents import bent_normals, split_corners, vertex_tangents
 from avatar3d.geometry.transform import make_transform
 from avatar3d.models.rig import pose_rig
 from avatar3d.render.mesh import camera_points
@@ -94,7 +96,7 @@ def draw(
         camera: Where from.
         background: sRGB.
         light: Irradiance in world space; the studio's when left out.
-        textured: False draws clay: the shape alone.
+        textured: False draws clay: the shape alone, with its normal map.
         opacity: 1 hides the background.
 
     Raises:
@@ -118,29 +120,50 @@ def draw(
 
 
 def _lit(avatar: Avatar, vertices: Tensor, camera: Camera, light: Tensor, textured: bool) -> tuple[Tensor, Tensor]:
-    """Linear RGB [h, w, 3], black where there is nothing, and coverage [h, w]. Light is evaluated at vertices."""
+    """Linear RGB [h, w, 3], black where there is nothing, and coverage [h, w]. Light is evaluated at vertices, or
+    where there is a normal map at every sample."""
     rig, looks = avatar.rig, avatar.appearance
     points = camera_points(vertices[None].float(), [camera])
     raster = ops.rasterize(points, rig.faces, camera.K[None].float(), camera.width, camera.height)
-    lit = irradiance(vertex_normals(vertices.float(), rig.faces), light.float())
-    if not textured or not isinstance(looks, TextureSet):
-        lit = lit * srgb_to_linear(torch.tensor(CLAY))
-    picture = ops.interpolate(lit[None], rig.faces, raster.triangle, raster.barycentrics)
-    if textured and isinstance(looks, TextureSet):
-        uv = ops.interpolate(rig.uvs[None].float(), rig.uv_faces, raster.triangle, raster.barycentrics)
+
+    def spread(values: Tensor, corners: Tensor) -> Tensor:
+        return ops.interpolate(values[None], corners, raster.triangle, raster.barycentrics)
+
+    covered = raster.triangle >= 0
+    normals = vertex_normals(vertices.float(), rig.faces)
+    uv = None if looks is None else spread(rig.uvs.float(), rig.uv_faces)
+    if looks is None or uv is None or looks.normals is None:
+        picture = spread(irradiance(normals, light.float()), rig.faces)
+    else:
+        vertex, at, corners = split_corners(rig.faces, rig.uvs, rig.uv_faces)
+        tangents = vertex_tangents(vertices[vertex].float(), normals[vertex], rig.uvs[at].float(), corners)
+        here, bend = covered[..., None], ops.sample_texture(_bends(looks.normals), uv)
+        bent = bent_normals(spread(normals, rig.faces)[covered], spread(tangents, corners)[covered], bend[covered])
+        picture = torch.zeros_like(bend).masked_scatter(here, irradiance(bent, light.float()))
+    if textured and looks is not None and uv is not None:
         picture = picture * ops.sample_texture(_linear_texture(looks.albedo), uv)
-    return picture[0], (raster.triangle[0] >= 0).float()
+    else:
+        picture = picture * srgb_to_linear(torch.tensor(CLAY))
+    return picture[0], covered[0].float()
 
 
-_last_texture: tuple[Tensor, Tensor] | None = None
+_kept: dict[str, tuple[Tensor, Tensor]] = {}
+
+
+def _once(name: str, source: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """What was made of an image; the last one is kept, since films draw one avatar many times."""
+    if name not in _kept or _kept[name][0] is not source:
+        _kept[name] = (source, make(source.float() / 255)[None])
+    return _kept[name][1]
 
 
 def _linear_texture(albedo: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "1 h w 3"]:
-    """The texture in linear light; the last one is kept, since films draw one avatar many times."""
-    global _last_texture
-    if _last_texture is None or _last_texture[0] is not albedo:
-        _last_texture = (albedo, srgb_to_linear(albedo.float() / 255)[None])
-    return _last_texture[1]
+    return _once("albedo", albedo, srgb_to_linear)
+
+
+def _bends(normals: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "1 h w 3"]:
+    """A normal map's directions; 128 is nought."""
+    return _once("normals", normals, lambda x: (255 * x - 128) / 127.5)
 
 
 def _joint(rig: Rig, name: str) -> int:

@@ -40,6 +40,18 @@ def validate(glb: Path) -> dict:
     return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120).stdout)
 
 
+def mikktspace(positions: np.ndarray, normals: np.ndarray, uvs: np.ndarray) -> np.ndarray:
+    """Tangents `[n, 4]` of triangles' corners by Mikkelsen's own code; uvs have their origin at the lower left."""
+    if not shutil.which("node") or not (ENGINES / "node_modules" / "mikktspace").is_dir():
+        raise Missing("MikkTSpace is not installed: tests/engines/install.sh (needs npm)")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, values in (("positions", positions), ("normals", normals), ("uvs", uvs)):
+            np.ascontiguousarray(values, np.float32).tofile(Path(folder) / f"{name}.f32")
+        environment = os.environ | {"AVATAR3D_ENGINES": str(ENGINES)}
+        subprocess.run(["node", str(HERE / "tangents.cjs"), folder], env=environment, check=True, timeout=120)
+        return np.fromfile(Path(folder) / "tangents.f32", np.float32).reshape(-1, 4)
+
+
 def splat_transform(path: Path, output: Path) -> None:
     """Lets PlayCanvas' converter read splats and write them again, in the format of `output`'s suffix."""
     program = ENGINES / "node_modules" / "@playcanvas" / "splat-transform" / "bin" / "cli.mjs"

@@ -10,6 +10,7 @@ from PIL import Image
 from rig_factory import make_avatar, make_motion, make_rig
 
 from avatar3d import drive
+from avatar3d.appearance.layout import in_one_texture
 from avatar3d.export import export
 from avatar3d.models.glb_reader import GlbReader
 from avatar3d.models.head import load_head
@@ -61,6 +62,37 @@ def test_khronos_validator_finds_nothing(exported):
     report = engine(engine_checks.validate, path)
     assert report["issues"]["numErrors"] == 0 and report["issues"]["numWarnings"] == 0, report["issues"]["messages"]
     assert report["info"]["animationCount"] == 1 and report["info"]["hasMorphTargets"] and report["info"]["hasSkins"]
+
+
+@pytest.fixture(scope="module")
+def bumpy(tmp_path_factory):
+    """A head with a normal map, and its GLB."""
+    model = load_head()
+    rig = build_rig(model, torch.zeros(model.identity_basis.shape[0]))
+    normals = torch.randint(100, 156, (256, 256, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    looks = TextureSet(albedo=torch.full((256, 256, 3), 150, dtype=torch.uint8), normals=normals)
+    avatar = Avatar(model="head", identity=torch.zeros(1), rig=in_one_texture(rig), appearance=looks)
+    return avatar, export(avatar, tmp_path_factory.mktemp("bumpy") / "avatar.glb")
+
+
+def test_khronos_validator_finds_nothing_with_a_normal_map(bumpy):
+    report = engine(engine_checks.validate, bumpy[1])
+    assert report["issues"]["numErrors"] == 0 and report["issues"]["numWarnings"] == 0, report["issues"]["messages"]
+
+
+def test_tangents_are_mikktspaces(bumpy):
+    """Corner by corner, by the code of its author."""
+    reader = GlbReader(bumpy[1])
+    primitive = reader.document.meshes[0].primitives[0]
+    corners = reader.accessor(primitive.indices)
+    p, n, uv, ours = (
+        reader.accessor(getattr(primitive.attributes, name))[corners]
+        for name in ("POSITION", "NORMAL", "TEXCOORD_0", "TANGENT")
+    )
+    theirs = engine(engine_checks.mikktspace, p, n, uv * [1, -1] + [0, 1])
+    assert np.array_equal(ours[:, 3], theirs[:, 3])
+    cosine = (ours[:, :3].astype(float) * theirs[:, :3]).sum(1)
+    assert np.degrees(np.arccos(cosine.clip(-1, 1))).max() < 0.1
 
 
 def test_the_validator_would_complain(tmp_path):

@@ -90,6 +90,23 @@ def test_pictures_and_posing(avatar, page, tmp_path):
     assert psnr_inside(pixels(sent["first"]), pixels(sent["frame"])) < 25, "frames differ"
 
 
+def test_a_normal_map(avatar, tmp_path):
+    """Lit as our own pictures are, and not as without it."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    waves = torch.stack([0.5 * torch.sin(x * 0.8), 0.5 * torch.sin(y * 0.5), torch.full((64, 64), 0.7)], -1)
+    normals = (127.5 * torch.nn.functional.normalize(waves, dim=-1) + 128).floor().to(torch.uint8)
+    bumpy = replace(avatar, appearance=replace(avatar.appearance, normals=normals))
+    script = """await a.ready; await send("first", await a.image());
+        a.setFrame(7); await send("frame", await a.image());"""
+    made = export(bumpy, tmp_path / "bumpy.html")
+    _, sent, _ = run_page(made, script, query="camera=front&frame=0&ui=0", size=(SIZE, SIZE))
+    for name, frame in {"first": 0, "frame": 7}.items():
+        expected = ours(bumpy, tmp_path, frame=frame)
+        psnr = psnr_inside(pixels(sent[name]), expected)
+        assert psnr > 30, (name, psnr)
+        assert psnr_inside(ours(avatar, tmp_path, frame=frame), expected) < psnr - 6
+
+
 def drawn_splats(avatar, frame: int, size: int) -> np.ndarray:
     """By our own renderer, from the front, on white."""
     camera = front_camera(avatar.rig, size, centre=avatar.motion.translation.median(0).values)

@@ -1,41 +1,63 @@
-// The textured mesh, drawn as `avatar3d render` draws it: light at the vertices, texture in linear light, samples
-// averaged in linear light, blended with the background in sRGB.
+// The textured mesh, drawn as `avatar3d render` draws it: light at the vertices (with a normal map, at every sample),
+// texture in linear light, samples averaged in linear light, blended with the background in sRGB.
 
 import { attach, COVER, HEAD, nearest, program, refill, table } from "./gl.js";
+import { Tangents } from "./tangents.js";
 
-const VERTEX = `${HEAD}
+const LIGHT = `
+uniform vec3 u_light[9];
+// Ramamoorthi and Hanrahan (2001).
+vec3 irradiance(vec3 n) {
+  return max(0.282095 * u_light[0] + 0.488603 * (n.y * u_light[1] + n.z * u_light[2] + n.x * u_light[3])
+    + 1.092548 * (n.x * n.y * u_light[4] + n.y * n.z * u_light[5] + n.x * n.z * u_light[7])
+    + 0.315392 * (3.0 * n.z * n.z - 1.0) * u_light[6] + 0.546274 * (n.x * n.x - n.y * n.y) * u_light[8], 0.0);
+}`;
+
+const VERTEX = `${HEAD}${LIGHT}
 layout(location = 0) in uint a_vertex;
 layout(location = 1) in vec2 a_uv;
 uniform mat4 u_clip;
 uniform sampler2D u_vertices;
 uniform sampler2D u_normals;
-uniform vec3 u_light[9];
+uniform sampler2D u_tangents;
 uniform vec3 u_albedo;
 out vec3 v_lit;
 out vec2 v_uv;
+out vec3 v_normal;
+out vec4 v_tangent;
 void main() {
   ivec2 at = TEXEL(int(a_vertex));
   vec3 n = texelFetch(u_normals, at, 0).xyz;
   float size = length(n);
   n = size > 0.0 ? n / size : vec3(0);
-  // Ramamoorthi and Hanrahan (2001).
-  vec3 lit = 0.282095 * u_light[0] + 0.488603 * (n.y * u_light[1] + n.z * u_light[2] + n.x * u_light[3])
-    + 1.092548 * (n.x * n.y * u_light[4] + n.y * n.z * u_light[5] + n.x * n.z * u_light[7])
-    + 0.315392 * (3.0 * n.z * n.z - 1.0) * u_light[6] + 0.546274 * (n.x * n.x - n.y * n.y) * u_light[8];
-  v_lit = max(lit, 0.0) * u_albedo;
+  v_lit = irradiance(n) * u_albedo;
   v_uv = a_uv;
+  v_normal = n;
+  v_tangent = texelFetch(u_tangents, TEXEL(gl_VertexID), 0);
   gl_Position = u_clip * vec4(texelFetch(u_vertices, at, 0).xyz, 1);
 }`;
 
-const FRAGMENT = `${HEAD}
+const FRAGMENT = `${HEAD}${LIGHT}
 uniform sampler2D u_texture;
+uniform sampler2D u_bumps;
 uniform bool u_textured;
+uniform bool u_bumpy;
+uniform vec3 u_albedo;
 in vec3 v_lit;
 in vec2 v_uv;
+in vec3 v_normal;
+in vec4 v_tangent;
 out vec4 o_linear;
 void main() {
   vec3 albedo = u_textured ? texture(u_texture, v_uv).rgb : vec3(1);
-  o_linear = vec4(v_lit * albedo, 1);
+  vec3 lit = v_lit;
+  if (u_bumpy) {
+    vec3 bend = (255.0 * texture(u_bumps, v_uv).xyz - 128.0) / 127.5;
+    vec3 n = normalize(v_normal);
+    vec3 t = normalize(v_tangent.xyz);
+    lit = irradiance(normalize(bend.x * t + bend.y * v_tangent.w * cross(n, t) + bend.z * n)) * u_albedo;
+  }
+  o_linear = vec4(lit * albedo, 1);
 }`;
 
 const RESOLVE = `${HEAD}
@@ -84,6 +106,10 @@ export class MeshPicture {
     gl.vertexAttribPointer(1, 2, gl.FLOAT, false, 0, 0);
     const triangles = Uint32Array.from(block.stored("triangles"));
     buffer(gl.ELEMENT_ARRAY_BUFFER, triangles);
+    if (block.has("bumps")) {
+      this.tangents = new Tangents(block.stored("corner_vertex"), block.numbers("corner_uv"), triangles);
+      this.tangentTable = table(gl, "rgba32f", this.tangents.count);
+    }
     gl.bindVertexArray(null);
     this.corners = triangles.length;
     this.empty = table(gl, "rgba32f", 1);
@@ -91,19 +117,8 @@ export class MeshPicture {
 
   async load(block) {
     const { gl } = this;
-    const picture = new Blob([block.stored("texture")], { type: block.facts.texture });
-    const image = new Image(); // the page counts as loaded when it has arrived
-    await new Promise((done, failed) => {
-      image.onload = done;
-      image.onerror = () => failed(new Error("This page is damaged: its texture cannot be read."));
-      image.src = URL.createObjectURL(picture);
-    });
-    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
-    this.texture = gl.createTexture();
-    gl.bindTexture(gl.TEXTURE_2D, this.texture);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.SRGB8_ALPHA8, gl.RGBA, gl.UNSIGNED_BYTE, image);
-    gl.generateMipmap(gl.TEXTURE_2D);
-    URL.revokeObjectURL(image.src);
+    this.texture = await this.image(block.stored("texture"), block.facts.texture, gl.SRGB8_ALPHA8);
+    if (block.has("bumps")) this.bumps = await this.image(block.stored("bumps"), block.facts.bumps, gl.RGBA8);
     const sampler = (smallest) => {
       const made = gl.createSampler();
       gl.samplerParameteri(made, gl.TEXTURE_MIN_FILTER, smallest);
@@ -115,12 +130,33 @@ export class MeshPicture {
     this.samplers = { exact: sampler(gl.LINEAR), quick: sampler(gl.LINEAR_MIPMAP_LINEAR) };
   }
 
+  async image(bytes, type, format) {
+    const { gl } = this;
+    const picture = new Blob([bytes], { type });
+    const image = new Image(); // the page counts as loaded when it has arrived
+    await new Promise((done, failed) => {
+      image.onload = done;
+      image.onerror = () => failed(new Error("This page is damaged: its texture cannot be read."));
+      image.src = URL.createObjectURL(picture);
+    });
+    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
+    const texture = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texImage2D(gl.TEXTURE_2D, 0, format, gl.RGBA, gl.UNSIGNED_BYTE, image);
+    gl.generateMipmap(gl.TEXTURE_2D);
+    URL.revokeObjectURL(image.src);
+    return texture;
+  }
+
   /** After the rig was posed. */
   update() {
     const { gl, rig } = this;
     rig.updateNormals();
     refill(gl, this.vertices, "rgba32f", rig.count, rig.vertices);
     refill(gl, this.normals, "rgba32f", rig.count, rig.normals);
+    if (!this.tangents) return;
+    this.tangents.update(rig.vertices, rig.normals);
+    refill(gl, this.tangentTable, "rgba32f", this.tangents.count, this.tangents.values);
   }
 
   get info() {
@@ -150,11 +186,15 @@ export class MeshPicture {
     attach(gl, 0, this.vertices, places.u_vertices);
     attach(gl, 1, this.normals, places.u_normals);
     attach(gl, 2, this.texture || this.empty, places.u_texture);
-    if (this.texture) gl.bindSampler(2, exact ? this.samplers.exact : this.samplers.quick);
+    attach(gl, 3, this.tangentTable || this.empty, places.u_tangents);
+    attach(gl, 4, this.bumps || this.empty, places.u_bumps);
+    gl.uniform1i(places.u_bumpy, this.bumps ? 1 : 0);
+    const sampler = this.texture ? this.samplers[exact ? "exact" : "quick"] : null;
+    for (const unit of [2, 4]) gl.bindSampler(unit, sampler);
     gl.bindVertexArray(this.array);
     gl.drawElements(gl.TRIANGLES, this.corners, gl.UNSIGNED_INT, 0);
     gl.bindVertexArray(null);
-    gl.bindSampler(2, null);
+    for (const unit of [2, 4]) gl.bindSampler(unit, null);
     gl.disable(gl.DEPTH_TEST);
     if (target.resolved) {
       gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.drawn);
