@@ -8,7 +8,7 @@ import avatar3d
 ROOT = Path(avatar3d.__file__).parent
 LAYERS = [
     {"errors"},
-    {"typing", "data"},
+    {"typing", "data", "lazy"},
     {"types"},
     {"storage", "geometry", "sound"},
     {"ops"},
@@ -16,6 +16,7 @@ LAYERS = [
     {"capture", "track", "appearance", "drive", "stabilize", "export", "evaluate", "view", "scale"},
     {"pipeline"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

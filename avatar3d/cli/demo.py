@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from avatar3d import pipeline, storage
+from avatar3d import pipeline
 from avatar3d.cli.common import Output, progress_bar, say
 
 
@@ -21,6 +21,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Runs every stage and says where the results are."""
+    from avatar3d import storage
+
     start = time.perf_counter()
     folder = arguments.output
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from avatar3d import pipeline, storage
+from avatar3d import pipeline
 from avatar3d.cli.common import Output, print_json, progress_bar, say
-from avatar3d.cli.info import describe
 from avatar3d.cli.speech_options import SpeechOptions
-from avatar3d.types import Motion
+
+if TYPE_CHECKING:
+    from avatar3d.types import Motion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,9 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Drives, saves, and reads back."""
+    from avatar3d import storage
+    from avatar3d.types import Motion
+
     avatar = pipeline.load_avatar(arguments.avatar)
     if pipeline.is_speech(arguments.source):
         return _speak(arguments)
@@ -63,7 +67,9 @@ def _speak(arguments: Arguments) -> int:
     return _report(arguments, back)
 
 
-def _report(arguments: Arguments, back: Motion) -> int:
+def _report(arguments: Arguments, back: "Motion") -> int:
+    from avatar3d.cli.info import describe
+
     if arguments.json:
         print_json(describe(arguments.output))
     else:

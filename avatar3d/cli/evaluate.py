@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from avatar3d import pipeline, storage
+from avatar3d import pipeline
 from avatar3d.cli.common import print_json, progress_bar, say
 
 
@@ -35,6 +35,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Judges and prints."""
+    from avatar3d import storage
+
     if arguments.frames < 1 or arguments.size < 64:
         raise ValueError(
             f"evaluate: {arguments.frames} frames at {arguments.size} pixels; expected 1, and 64, or more."

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from avatar3d import pipeline, storage
+from avatar3d import pipeline
 from avatar3d.cli.common import print_json, progress_bar, say
 
 
@@ -29,6 +29,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Judges and prints."""
+    from avatar3d import storage
+
     with progress_bar() as progress:
         result = pipeline.evaluate_motion(list(arguments.motions), list(arguments.against),
                                           baselines=arguments.baselines, progress=progress, say=say)  # fmt: skip

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from avatar3d import pipeline
-from avatar3d.drive.speech.settings import SpeechSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +62,8 @@ class SpeechOptions:
         Raises:
             ValueError: a gain out of range, or an unknown emotion.
         """
+        from avatar3d.drive.speech.settings import SpeechSettings
+
         shared = {f.name for f in fields(SpeechSettings)} & {f.name for f in fields(self)} - {"style"}
         settings = SpeechSettings(
             **{name: getattr(self, name) for name in shared}, role="listener" if self.listen else "speaker"

@@ -3,14 +3,12 @@
 import json as json_format
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from avatar3d import pipeline
 from avatar3d.cli.common import print_json, progress_bar, say
-from avatar3d.pipeline.stabilizing import REPORT
-from avatar3d.stabilize import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +19,7 @@ class Arguments:
     """OBJ, PLY or GLB files, a folder of them, or an .npz with `vertices` [t, v, 3]."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FOLDER")]
     """The folder to write: the same names, motion.motion, motion.png and stabilize.json."""
-    method: Method = "learned"
+    method: Literal["learned", "full", "upper", "skull", "robust"] = "learned"
     """How the skull is found; full, upper, skull and robust are Procrustes baselines."""
     anchor: int = 0
     """Number of the mesh that stays where it is."""
@@ -35,6 +33,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Stabilises, writes, reads back."""
+    from avatar3d.pipeline.stabilizing import REPORT
+
     settings = pipeline.StabilizeSettings(method=arguments.method, anchor=arguments.anchor, fps=arguments.fps,
                                           smooth=not arguments.no_smooth)  # fmt: skip
     with progress_bar() as progress:
