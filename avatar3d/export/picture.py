@@ -18,7 +18,7 @@ from avatar3d.geometry.transform import make_transform
 from avatar3d.models.rig import pose_rig
 from avatar3d.render.mesh import camera_points
 from avatar3d.render.shading import CLAY, irradiance, studio_light
-from avatar3d.types import Avatar, Camera, Motion, Rig, TextureSet
+from avatar3d.types import Avatar, Camera, Motion, Rig
 from avatar3d.typing import typed
 
 SUPERSAMPLING = 2
