@@ -33,6 +33,18 @@ class Lighting:
     """How well each sample agrees with the others, 0..1; 0 where there is none."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LightPrior:
+    """What light is drawn to where colours leave it open: the same from everywhere."""
+
+    share: float = 0.03
+    """Of all evidence."""
+    level: float = 0.8
+    """Relative to the light that the face has."""
+    sideways: float = 1.0
+    """Factor on what differs between left and right."""
+
+
 @typed
 def shade(normals: Float[Tensor, "*b 3"], light: Float[Tensor, "9 3"]) -> Float[Tensor, "*b 3"]:
     """Shading that is divided out of samples: `light` at the normals, softly limited to `SHADE_RANGE`."""
@@ -64,6 +76,7 @@ def estimate_light(
     skin: Bool[Tensor, "n"],
     *,
     iterations: int = 10,
+    prior: LightPrior | None = None,
 ) -> Lighting:
     """Solves for light, gains and albedo, alternating robust least squares.
 
@@ -76,6 +89,7 @@ def estimate_light(
         normal: World normals.
         skin: Texels whose albedo should be about the same.
         iterations: Rounds.
+        prior: For few views, a stronger one.
     """
     clipped = (colour > 0.96).any(-1)
     weight = torch.where(clipped, 0.15 * weight, weight)
@@ -86,7 +100,8 @@ def estimate_light(
         raise ValueError("estimate_light: every weight is 0; no frame shows the head.")
     used = (skin & seen if (skin & seen).any() else seen).nonzero()[:, 0]
     used = used[:: max(1, len(used) // MAX_TEXELS)]
-    light, log_gain = _light_and_gain(log_colour[:, used], weight[:, used], normal[:, used], iterations)
+    shown = log_colour[:, used], weight[:, used], normal[:, used]
+    light, log_gain = _light_and_gain(*shown, iterations, prior or LightPrior())
     log_shade = shade(normal, light).log()
     final = log_colour - log_shade - log_gain[:, None]
     # a little below the median: highlights lie above the diffuse colour, never below
@@ -100,16 +115,24 @@ def estimate_light(
     return Lighting(light=light, gain=log_gain.exp(), albedo=log_albedo.exp(), trust=trust)
 
 
-def _light_and_gain(log_colour: Tensor, weight: Tensor, normal: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+def _light_and_gain(
+    log_colour: Tensor, weight: Tensor, normal: Tensor, iterations: int, prior: LightPrior
+) -> tuple[Tensor, Tensor]:
     """Brightness first; then every channel, held to the brightness, because light is mostly of one colour."""
     basis = sh_basis(normal).double()
     weight, log_colour = weight.double(), log_colour.double()
     luma = (log_colour.exp() @ _LUMA.double()).clamp_min(FLOOR).log()
     start = torch.zeros(9, dtype=torch.float64)
     start[0] = 1 / 0.282095
-    flat = sh_basis(_directions(64)).double()
-    ambient = torch.full((len(flat),), 0.8, dtype=torch.float64)
-    light, gain = _gauss_newton(luma, weight, basis, start, (flat, ambient, 0.03), iterations)
+    around = _directions(64)
+    flat = sh_basis(around).double()
+    ambient = torch.full((len(flat),), prior.level, dtype=torch.float64)
+    held = flat
+    if prior.sideways != 1:  # over a symmetric set what is odd in x is orthogonal to the rest
+        held = sh_basis(torch.cat([around, around * torch.tensor([-1.0, 1.0, 1.0])])).double()
+        held[:, [3, 4, 7]] *= prior.sideways
+        ambient = ambient.repeat(2)
+    light, gain = _gauss_newton(luma, weight, basis, start, (held, ambient, prior.share), iterations)
     channels = [
         _gauss_newton(log_colour[..., c], weight, basis, light, (flat, flat @ light, 0.5), iterations // 2, gain)
         for c in range(3)

@@ -11,6 +11,7 @@ from avatar3d.appearance.finish import finish
 from avatar3d.appearance.inside import Readings, settle_tints
 from avatar3d.appearance.light import FLOOR, Lighting
 from avatar3d.appearance.regions import region, skin_faces
+from avatar3d.appearance.scan_light import ScanLight, divide_light
 from avatar3d.appearance.texture import COARSE, Bake
 from avatar3d.geometry.colour import srgb_to_linear
 from avatar3d.geometry.surface import edges, face_normals, vertex_normals
@@ -39,6 +40,7 @@ def dress_scan(
     *,
     size: int = 1024,
     iris: Float[Tensor, "n 3"] | None = None,
+    light: ScanLight = "auto",
 ) -> TextureSet:
     """An avatar's texture.
 
@@ -53,6 +55,7 @@ def dress_scan(
         model: Its model.
         size: Side of the texture, a multiple of 64.
         iris: Points of the irises in the scan's space, five for each: centre, then its edge; for their colour.
+        light: Whether the scan's light is divided out: see `scan_light.divide_light`.
     """
     chart, coarse = build_chart(rig, size), build_chart(rig, min(size, COARSE))
     if not scan.is_coloured:
@@ -65,14 +68,17 @@ def dress_scan(
         coarse=torch.where(low_sure[:, None] > 0, low, torch.nan), confidence=low_sure,
         fine=torch.where(sure[:, None] > 0, at, torch.nan), lighting=_no_light(coarse.count),
     )  # fmt: skip
+    unlit = divide_light(bake, posed, rig, chart, coarse, light)
+    bake = bake if unlit is None else unlit
     colours = _iris_colours(scan, iris)
     tints = settle_tints(Readings(iris=colours, sclera=[], teeth=[]))
     albedo, seen = finish(bake, rig, chart, coarse, mirror=model.mirror, tints=tints)
-    return TextureSet(albedo=(albedo * 255).round().byte(), seen=seen.byte() * 255)
+    found = None if unlit is None else unlit.lighting.light
+    return TextureSet(albedo=(albedo * 255).round().byte(), light=found, seen=seen.byte() * 255)
 
 
 def _no_light(count: int) -> Lighting:
-    """A scan's colours are taken as they are."""
+    """Colours as they are."""
     return Lighting(
         light=torch.zeros(9, 3), gain=torch.ones(1, 3), albedo=torch.zeros(count, 3), trust=torch.ones(1, count)
     )

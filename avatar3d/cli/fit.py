@@ -38,6 +38,8 @@ class Arguments:
     landmarks: Path | None = None
     """68 or 51 landmarks of a scan in iBUG's order, in its units: .npy, .ljson, .json, .pp, .txt. They are found
     without, too."""
+    light: Literal["auto", "divide", "keep"] = "auto"
+    """Of a scan: divide its light out of its colours, or keep them. auto divides light that comes from a side."""
     face: str | None = None
     """Whom to follow where there are several faces: a number as listed (0 is the largest and steadiest), or X,Y in
     pixels. Default: the largest and steadiest."""
@@ -60,6 +62,7 @@ def run(arguments: Arguments) -> int:
         model=arguments.model, appearance=arguments.appearance, quality=arguments.quality, cameras=arguments.cameras,
         mask=arguments.mask, device=arguments.device, face=pipeline.parse_face(arguments.face),
         holdout=arguments.holdout, minutes=arguments.budget, seed=arguments.seed, landmarks=arguments.landmarks,
+        light=arguments.light,
     )  # fmt: skip
     with progress_bar() as progress:
         report = pipeline.fit(arguments.inputs, arguments.output, settings, report=arguments.report,

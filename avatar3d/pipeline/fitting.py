@@ -16,6 +16,7 @@ import torch
 from avatar3d import __version__, capture, models, storage
 from avatar3d import appearance as looks
 from avatar3d.appearance import SplatConfig
+from avatar3d.appearance.scan_light import ScanLight
 from avatar3d.errors import AvatarError, FileError
 from avatar3d.models.linear import LinearModel
 from avatar3d.pipeline.common import Face, Progress, Say
@@ -45,6 +46,8 @@ class FitSettings:
     seed: int = 0
     landmarks: Path | None = None
     """Of a scan."""
+    light: ScanLight = "auto"
+    """Of a scan: whether it is divided out of its colours."""
 
 
 QUALITY: dict[str, dict] = {
@@ -236,8 +239,8 @@ def _fit_scan(
         raise ValueError("fit: a scan becomes a textured mesh; --appearance splats is for footage. Leave it out.")
     return fit_scan(
         inputs[0], output, model=settings.model, landmarks=settings.landmarks,
-        texture_size=QUALITY[settings.quality]["texture_size"], seed=settings.seed, report=report, progress=progress,
-        say=say,
+        texture_size=QUALITY[settings.quality]["texture_size"], light=settings.light, seed=settings.seed, report=report,
+        progress=progress, say=say,
     )  # fmt: skip
 
 

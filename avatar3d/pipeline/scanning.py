@@ -16,6 +16,7 @@ from torch import Tensor
 from avatar3d import __version__, models, storage
 from avatar3d.appearance.detail import scan_detail
 from avatar3d.appearance.layout import in_one_texture
+from avatar3d.appearance.scan_light import ScanLight
 from avatar3d.appearance.scan_texture import dress_scan
 from avatar3d.errors import DetectionError, FileError
 from avatar3d.models.lids import close_lids
@@ -56,6 +57,7 @@ def fit_scan(
     model: str = "head",
     landmarks: Path | str | None = None,
     texture_size: int = 1024,
+    light: ScanLight = "auto",
     seed: int = 0,
     report: Path | None = None,
     progress: Progress | None = None,
@@ -77,8 +79,8 @@ def fit_scan(
         scan = read_mesh(source)
         loaded = models.load(model)
     fitted = reconstruct_scan(
-        scan, loaded, landmarks=landmarks, texture_size=texture_size, seed=seed, timings=timings, progress=progress,
-        say=say,
+        scan, loaded, landmarks=landmarks, texture_size=texture_size, light=light, seed=seed, timings=timings,
+        progress=progress, say=say,
     )  # fmt: skip
     with _timed(timings, "save"):
         storage.save(output, fitted.avatar)
@@ -101,6 +103,7 @@ def reconstruct_scan(
     *,
     landmarks: Path | str | None = None,
     texture_size: int = 1024,
+    light: ScanLight = "auto",
     seed: int = 0,
     timings: dict[str, float] | None = None,
     progress: Progress | None = None,
@@ -113,6 +116,7 @@ def reconstruct_scan(
         model: A model with landmarks.
         landmarks: A file of 68 or 51 landmarks on the scan, where there is one.
         texture_size: Side of the texture, a multiple of 64.
+        light: Whether the scan's light is divided out of its colours: "auto" where it comes from a side.
         seed: Of the scan's sampling.
         timings: Receives seconds by stage.
         progress: Called with stage, done, total.
@@ -137,7 +141,7 @@ def reconstruct_scan(
         rig = _rig(model, r)
     with _timed(timings, "texture"):
         iris = None if found is None or not scan.is_coloured else found.points[IRIS]
-        texture = dress_scan(scan, r.T_model_scan, r.vertices, rig, model, size=texture_size, iris=iris)
+        texture = dress_scan(scan, r.T_model_scan, r.vertices, rig, model, size=texture_size, iris=iris, light=light)
         detail = scan_detail(scan, r.T_model_scan.float(), r.vertices, rig, size=texture_size)
         if detail is not None:
             texture = replace(texture, normals=detail.normals)
@@ -145,6 +149,8 @@ def reconstruct_scan(
             progress("texture", 1, 1)
     with _timed(timings, "measure"):
         report = _report(scan, model, r, given, found)
+        if scan.is_coloured:
+            report["scan"]["light"] = "kept" if texture.light is None else "divided out"
     avatar = Avatar(
         model=model.name, identity=r.identity, rig=rig, appearance=texture,
         manifest=_manifest(scan, model, report, texture_size),

@@ -18,7 +18,8 @@ class TextureSet:
     albedo: UInt8[Tensor, "h w 3"]
     """Base colour, sRGB, with the lighting divided out."""
     light: Float[Tensor, "9 3"] | None = None
-    """Second-order spherical-harmonics irradiance of the footage in world space, linear RGB."""
+    """Second-order spherical-harmonics irradiance of the footage in world space, or of a scan in model space, linear
+    RGB; None where colours were taken as they are."""
     exposure: Float[Tensor, "t 3"] | None = None
     """Gain of every footage frame, linear RGB."""
     seen: UInt8[Tensor, "h w"] | None = None
