@@ -1,5 +1,7 @@
 """Everything that avatar3d raises on purpose, beside ValueError for wrong arguments.
 
+UsageError is the ValueError of what was typed: a command ends with exit status 2 on it, and with 1 on all others.
+
 AvatarError
 ├── FileError          a file or folder cannot be read or written
 │   ├── CaptureError   footage: not a video, truncated, no frames
@@ -11,6 +13,10 @@ AvatarError
 ├── DetectionError     nobody to reconstruct: no face, face too small, face number out of range
 └── TrackingError      the fit did not converge to anything usable
 """
+
+
+class UsageError(ValueError):
+    """An argument or option of a command that cannot be what was meant."""
 
 
 class AvatarError(Exception):

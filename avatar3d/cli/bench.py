@@ -15,6 +15,7 @@ import tyro
 
 from avatar3d import __version__, storage
 from avatar3d.cli.common import say
+from avatar3d.errors import UsageError
 from avatar3d.ops import native
 
 NAMES = ("skin", "track", "fit", "mesh", "ssim", "nearest", "splats", "picture", "stabilize")
@@ -61,7 +62,7 @@ def run(arguments: Arguments) -> int:
     names = arguments.names or NAMES
     unknown = [name for name in names if name not in NAMES]
     if unknown:
-        raise ValueError(f"bench: no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}.")
+        raise UsageError(f"bench: no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}.")
     before = torch.get_num_threads()
     torch.set_num_threads(arguments.threads or os.cpu_count() or 1)
     try:

@@ -9,6 +9,7 @@ import tyro
 from avatar3d import pipeline
 from avatar3d.cli.common import Output, print_json, progress_bar, say
 from avatar3d.cli.speech_options import SpeechOptions
+from avatar3d.errors import UsageError
 
 if TYPE_CHECKING:
     from avatar3d.types import Motion
@@ -45,7 +46,7 @@ def run(arguments: Arguments) -> int:
     if pipeline.is_speech(arguments.source):
         return _speak(arguments)
     if arguments.speech.given:
-        raise ValueError(f"{', '.join(arguments.speech.given)}: for sound and text alone, and {arguments.source} is "
+        raise UsageError(f"{', '.join(arguments.speech.given)}: for sound and text alone, and {arguments.source} is "
                          "neither. The sound of a video is taken by speech:VIDEO.")  # fmt: skip
     with progress_bar() as progress:
         motion = pipeline.drive(avatar, arguments.source, fps=arguments.fps, face=pipeline.parse_face(arguments.face),

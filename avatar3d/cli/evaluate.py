@@ -9,6 +9,7 @@ import tyro
 
 from avatar3d import pipeline
 from avatar3d.cli.common import print_json, progress_bar, say
+from avatar3d.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ def run(arguments: Arguments) -> int:
     from avatar3d import storage
 
     if arguments.frames < 1 or arguments.size < 64:
-        raise ValueError(
+        raise UsageError(
             f"evaluate: {arguments.frames} frames at {arguments.size} pixels; expected 1, and 64, or more."
         )
     avatar = pipeline.load_avatar(arguments.avatar)

@@ -8,6 +8,7 @@ import tyro
 
 from avatar3d import pipeline
 from avatar3d.cli.common import Output, print_json, progress_bar, say
+from avatar3d.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Arguments:
 def run(arguments: Arguments) -> int:
     """Fits, saves, reads back, reports."""
     if not arguments.inputs:
-        raise ValueError("fit: no input. Give a video, a folder of images, or photos.")
+        raise UsageError("fit: no input. Give a video, a folder of images, or photos.")
     settings = pipeline.FitSettings(
         model=arguments.model, appearance=arguments.appearance, quality=arguments.quality, cameras=arguments.cameras,
         mask=arguments.mask, device=arguments.device, face=pipeline.parse_face(arguments.face),

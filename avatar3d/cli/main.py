@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from avatar3d.errors import AvatarError
+from avatar3d.errors import AvatarError, UsageError
 
 COMMANDS = {
     "fit": "footage of a person -> .avatar",
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=UserWarning)
     try:
         return _run(argv[0], argv[1:])
+    except UsageError as error:
+        return _fail(str(error), 2)
     except AvatarError as error:
         return _fail(str(error), 1)
     except (ValueError, IndexError) as error:

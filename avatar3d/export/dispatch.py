@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from avatar3d import storage
+from avatar3d.errors import UsageError
 from avatar3d.export.arkit_json import write_arkit_json
 from avatar3d.export.flame import write_flame_npz
 from avatar3d.export.glb import write_glb
@@ -59,13 +60,13 @@ def export(
     """
     path, suffix = Path(path), Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"Cannot export to {path.name}: unknown suffix {suffix!r}; known are {', '.join(SUFFIXES)}.")
+        raise UsageError(f"Cannot export to {path.name}: unknown suffix {suffix!r}; known are {', '.join(SUFFIXES)}.")
     splats = suffix in (".ply", ".spz") or (suffix == ".glb" and frame is not None)
     if splats and avatar.gaussians is not None:
         _write_splats(avatar, path, _chosen(avatar, motion), frame or 0)
         return path
     if frame is not None or suffix == ".spz":
-        raise ValueError(f"{path.name}: frames of splats go into .ply, .spz and .glb, and of avatars that have splats.")
+        raise UsageError(f"{path.name}: frames of splats go into .ply, .spz and .glb, and of avatars that have splats.")
     if suffix in _MESHES:
         _MESHES[suffix](avatar, path)
         return path

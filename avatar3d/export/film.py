@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from avatar3d import storage
-from avatar3d.errors import ExportError
+from avatar3d.errors import ExportError, UsageError
 from avatar3d.export.picture import draw, front_camera, posed_vertices
 from avatar3d.export.splat_frame import draw_splats
 from avatar3d.export.video import VideoWriter
@@ -74,14 +74,14 @@ def film(
     start = time.perf_counter()
     if output.suffix.lower() == ".png":
         if not 0 <= settings.frame < director.frames:
-            raise ValueError(f"render: frame {settings.frame} of {director.frames}; they count from 0.")
+            raise UsageError(f"render: frame {settings.frame} of {director.frames}; they count from 0.")
         picture = next(director.pictures([settings.frame]))
         with storage.replacing(output) as temporary:
             Image.fromarray(picture).save(temporary, format="png")
         Image.open(output).load()
         return _summary(1, picture, start)
     if output.suffix.lower() not in (".mp4", ".mov"):
-        raise ExportError(f"render: {output.name}: expected .mp4 or .png.")
+        raise UsageError(f"render: {output.name}: expected .mp4, .mov or .png.")
     writer, picture = None, None
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -121,9 +121,9 @@ class Director:
         if (settings.background == "footage" or settings.compare) and footage is None:
             raise ExportError("render: the footage itself is needed for this; give it with --footage or --compare.")
         if settings.background == "footage" and not self.tracked:
-            raise ValueError("render: --background footage needs --camera track.")
+            raise UsageError("render: --background footage needs --camera track.")
         if isinstance(settings.camera, str) and settings.camera not in ("front", "orbit", "track"):
-            raise ValueError(f"render: camera {settings.camera!r}; expected front, orbit, track, or a cameras.json.")
+            raise UsageError(f"render: camera {settings.camera!r}; expected front, orbit, track, or a cameras.json.")
         self.colour = _colour(settings.background)
         self.fps = motion.fps if motion else 30.0
         self.frames = motion.frames if motion else 1
@@ -223,7 +223,7 @@ def _colour(name: str) -> tuple[int, int, int]:
             raise ValueError
         return int(name[1:3], 16), int(name[3:5], 16), int(name[5:7], 16)
     except ValueError:
-        raise ValueError(f"render: background {name!r}; expected black, white, footage or #rrggbb.") from None
+        raise UsageError(f"render: background {name!r}; expected black, white, footage or #rrggbb.") from None
 
 
 def _side_by_side(panels: list[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "h w 3"]:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.errors import ExportError, FormatError
+from avatar3d.errors import ExportError, FormatError, UsageError
 from avatar3d.export.livelink import livelink_channels
 from avatar3d.models.livelink import TIMECODE_BASE
 from avatar3d.types import Motion
@@ -99,7 +99,7 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     host, port = (host, port) if colon else (text, str(PORT))
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text!r} is no address; expected HOST or HOST:PORT, as in 192.168.1.20:{PORT}.")
+        raise UsageError(f"{text!r} is no address; expected HOST or HOST:PORT, as in 192.168.1.20:{PORT}.")
     return host.strip("[]"), int(port)
 
 

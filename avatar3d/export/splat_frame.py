@@ -5,6 +5,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from avatar3d.errors import UsageError
 from avatar3d.models.anchors import with_anchors
 from avatar3d.models.rig import pose_rig
 from avatar3d.models.splat_cloud import SplatCloud
@@ -25,7 +26,7 @@ def posed_splats(avatar: Avatar, motion: Motion | None, frame: int) -> PosedGaus
     if avatar.gaussians is None:
         raise ValueError("posed_splats: this avatar has no splats.")
     if motion is not None and not 0 <= frame < motion.frames:
-        raise ValueError(f"frame {frame} of {motion.frames}; they count from 0.")
+        raise UsageError(f"frame {frame} of {motion.frames}; they count from 0.")
     rig = _anchored(avatar.rig)
     if motion is None:
         motion, frame = Motion(fps=1.0, expression=torch.zeros(1, len(rig.shape_names))), 0

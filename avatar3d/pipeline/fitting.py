@@ -17,7 +17,7 @@ from avatar3d import __version__, capture, models, storage
 from avatar3d import appearance as looks
 from avatar3d.appearance import SplatConfig
 from avatar3d.appearance.scan_light import ScanLight
-from avatar3d.errors import AvatarError, FileError
+from avatar3d.errors import AvatarError, FileError, UsageError
 from avatar3d.models.linear import LinearModel
 from avatar3d.pipeline.common import Face, Progress, Say
 from avatar3d.pipeline.judging import splat_report
@@ -83,15 +83,15 @@ def fit(
     settings = settings or FitSettings()
     output = Path(output)
     if output.suffix != ".avatar":
-        raise ValueError(f"fit: {output.name}: the output is an .avatar file.")
+        raise UsageError(f"fit: {output.name}: the output is an .avatar file.")
     if settings.mask is not None and settings.appearance == "mesh":
-        raise ValueError("fit: --mask says where splats are fitted, and --appearance mesh has none. Leave it out.")
+        raise UsageError("fit: --mask says where splats are fitted, and --appearance mesh has none. Leave it out.")
     _check_device(settings.device)
     torch.manual_seed(settings.seed)
     if any(is_scan(item) for item in inputs):
         return _fit_scan(inputs, output, settings, report, progress, say)
     if settings.landmarks is not None:
-        raise ValueError("fit: --landmarks are those of a scan, and footage was given. Leave them out.")
+        raise UsageError("fit: --landmarks are those of a scan, and footage was given. Leave them out.")
     timings: dict[str, float] = {}
     notes: list[str] = []
 
@@ -227,16 +227,16 @@ def _fit_scan(
     say: Say,
 ) -> dict:  # fmt: skip
     if len(inputs) > 1:
-        raise ValueError(
+        raise UsageError(
             f"fit: {len(inputs)} inputs, of which some are scans; one scan is one avatar. Frames that move are driven "
             "from: `avatar3d drive --from FOLDER`."
         )
     given = {"--cameras": settings.cameras, "--mask": settings.mask, "--face": settings.face}
     for name, value in given.items():
         if value is not None:
-            raise ValueError(f"fit: {name} is for footage, and {Path(inputs[0]).name} is a scan. Leave it out.")
+            raise UsageError(f"fit: {name} is for footage, and {Path(inputs[0]).name} is a scan. Leave it out.")
     if settings.appearance != "mesh":
-        raise ValueError("fit: a scan becomes a textured mesh; --appearance splats is for footage. Leave it out.")
+        raise UsageError("fit: a scan becomes a textured mesh; --appearance splats is for footage. Leave it out.")
     return fit_scan(
         inputs[0], output, model=settings.model, landmarks=settings.landmarks,
         texture_size=QUALITY[settings.quality]["texture_size"], light=settings.light, seed=settings.seed, report=report,

@@ -12,7 +12,7 @@ from avatar3d import capture, models, storage
 from avatar3d.drive.speech.baseline import plain_visemes
 from avatar3d.drive.speech.from_speech import from_speech
 from avatar3d.drive.speech.recognise import recognise
-from avatar3d.errors import CaptureError, FormatError
+from avatar3d.errors import CaptureError, FormatError, UsageError
 from avatar3d.evaluate.speech_motion import compare, loudness_motion, mean_scores
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
@@ -56,7 +56,7 @@ def evaluate_motion(
         CaptureError: sound is needed, and there is none.
     """
     if not motions or len(motions) != len(against):
-        raise ValueError(f"evaluate-motion: {len(motions)} motions against {len(against)}; expected one for each.")
+        raise UsageError(f"evaluate-motion: {len(motions)} motions against {len(against)}; expected one for each.")
     pairs = []
     for made, true in zip(motions, against, strict=True):
         truth, fps = truth_of(Path(true), progress, say)

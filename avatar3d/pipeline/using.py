@@ -7,6 +7,7 @@ from pathlib import Path
 from avatar3d import capture, models, storage
 from avatar3d import drive as driving
 from avatar3d.data import packaged
+from avatar3d.errors import UsageError
 from avatar3d.export import SOUND_RATE
 from avatar3d.export import export as write_file
 from avatar3d.export.film import FilmSettings, film
@@ -204,7 +205,7 @@ def parse_face(text: str | None) -> Face:
     if re.fullmatch(r"\d+(\.\d+)?,\d+(\.\d+)?", text):
         x, y = text.split(",")
         return float(x), float(y)
-    raise ValueError(f"--face {text}: expected a number (0 is the largest and steadiest), or X,Y in pixels.")
+    raise UsageError(f"--face {text}: expected a number (0 is the largest and steadiest), or X,Y in pixels.")
 
 
 def _open_again(avatar: Avatar, source: Path) -> Capture:

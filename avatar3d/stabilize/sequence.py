@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from avatar3d.errors import UsageError
 from avatar3d.geometry.rotation import rotvec_to_matrix
 from avatar3d.geometry.transform import invert_rigid, procrustes
 from avatar3d.stabilize.align import moved, robust_procrustes
@@ -79,7 +80,7 @@ def stabilize_meshes(
     check(vertices, faces)
     n = len(vertices)
     if not 0 <= anchor < n:
-        raise ValueError(f"stabilize: anchor {anchor} of {n} meshes; expected 0 to {n - 1}.")
+        raise UsageError(f"stabilize: anchor {anchor} of {n} meshes; expected 0 to {n - 1}.")
     seen = view(vertices[anchor], faces)
     if method != "learned":
         T = _against_anchor(vertices, seen, method, anchor)

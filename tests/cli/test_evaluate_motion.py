@@ -57,7 +57,7 @@ def test_landmarks_are_a_truth(talk, tmp_path, capsys):
 
 def test_bad_calls(talk, tmp_path, capsys):
     truth, made = map(str, talk)
-    assert main(["evaluate-motion", made, "--against", truth, truth]) == 1
+    assert main(["evaluate-motion", made, "--against", truth, truth]) == 2
     assert "1 motions against 2; expected one for each" in capsys.readouterr().err
     np.savez(tmp_path / "other.npz", points=np.zeros(3))
     assert main(["evaluate-motion", made, "--against", str(tmp_path / "other.npz")]) == 1

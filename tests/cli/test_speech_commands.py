@@ -115,20 +115,20 @@ def test_styles_and_edits(folder):
 
 
 @pytest.mark.parametrize(
-    "source, more, words",
+    "source, more, status, words",
     [
-        ("text:[dance] hello", (), "no direction"),
-        ("text:", (), "Nothing to say"),
-        ("text:hello", ("--emotion", "glad"), "glad"),
-        ("text:hello", ("--head", "9"), "head=9"),
-        ("text:hello", ("--style", "{tmp}/none.style"), "none.style"),
-        ("text:hello", ("--edits", "{tmp}/none.json"), "none.json"),
-        ("{tmp}/none.wav", (), "none.wav"),
-        ("demo", ("--emotion", "sad"), "--emotion"),
+        ("text:[dance] hello", (), 2, "no direction"),
+        ("text:", (), 2, "Nothing to say"),
+        ("text:hello", ("--emotion", "glad"), 2, "glad"),
+        ("text:hello", ("--head", "9"), 2, "head=9"),
+        ("text:hello", ("--style", "{tmp}/none.style"), 1, "none.style"),
+        ("text:hello", ("--edits", "{tmp}/none.json"), 1, "none.json"),
+        ("{tmp}/none.wav", (), 1, "none.wav"),
+        ("demo", ("--emotion", "sad"), 2, "--emotion"),
     ],
 )
-def test_failures_are_short_and_leave_nothing(folder, capsys, source, more, words):
-    assert drive(folder, source.format(tmp=folder), *(m.format(tmp=folder) for m in more)) == 1
+def test_failures_are_short_and_leave_nothing(folder, capsys, source, more, status, words):
+    assert drive(folder, source.format(tmp=folder), *(m.format(tmp=folder) for m in more)) == status
     told = capsys.readouterr().err
     assert words in told and 1 <= len(told.strip().splitlines()) <= 3
     assert {p.name for p in folder.iterdir()} == {"me.avatar"}
@@ -174,5 +174,5 @@ def test_live_takes_a_microphone(monkeypatch):
 
 
 def test_live_refuses_what_is_no_address(capsys):
-    assert main(["live", "demo", "--to", "host:port"]) == 1
+    assert main(["live", "demo", "--to", "host:port"]) == 2
     assert "address" in capsys.readouterr().err

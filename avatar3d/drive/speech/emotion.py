@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from avatar3d.drive.speech.facs import EMOTION_UNITS, HEAD_POSES, MOVEMENT, units_to_shapes
 from avatar3d.drive.speech.prosody import ProsodyRow, Running
+from avatar3d.errors import UsageError
 from avatar3d.typing import typed
 
 EMOTIONS = tuple(EMOTION_UNITS)
@@ -35,20 +36,20 @@ def parse_emotion(text: str) -> dict[str, float] | None:
         try:
             valence, arousal = (float(x) for x in text[3:].split(","))
         except ValueError:
-            raise ValueError(f"Emotion {text!r}; expected va:VALENCE,AROUSAL with two numbers of -1..1.") from None
+            raise UsageError(f"Emotion {text!r}; expected va:VALENCE,AROUSAL with two numbers of -1..1.") from None
         return mixture_of(valence, arousal)
     mixture: dict[str, float] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         label, _, number = (x.strip() for x in part.partition(":"))
         label = _ALIASES.get(label, label)
         if label not in EMOTION_UNITS:
-            raise ValueError(f"Emotion {label!r} is unknown; there are {', '.join(EMOTIONS)}, va:V,A and auto.")
+            raise UsageError(f"Emotion {label!r} is unknown; there are {', '.join(EMOTIONS)}, va:V,A and auto.")
         try:
             intensity = float(number) if number else 1.0
         except ValueError:
             intensity = math.nan
         if not 0 <= intensity <= 1:
-            raise ValueError(f"Emotion {part!r}: expected an intensity of 0..1 behind the colon, as in happy:0.7.")
+            raise UsageError(f"Emotion {part!r}: expected an intensity of 0..1 behind the colon, as in happy:0.7.")
         mixture[label] = intensity
     mixture.pop("neutral", None)
     return mixture
@@ -66,7 +67,7 @@ def mixture_of(valence: float | int, arousal: float | int) -> dict[str, float]:
         ValueError: outside -1..1.
     """
     if not (abs(valence) <= 1 and abs(arousal) <= 1):
-        raise ValueError(f"Valence {valence:g}, arousal {arousal:g}; expected -1..1.")
+        raise UsageError(f"Valence {valence:g}, arousal {arousal:g}; expected -1..1.")
     # Calm content is no emotion of the face: arousal below 0 counts where the mood is unpleasant.
     radius = math.hypot(valence, arousal if arousal > 0 or valence < 0 else 0.0)
     weights = {

@@ -15,6 +15,7 @@ from avatar3d.drive.speech.phones import SILENCE, Phone, Speech
 from avatar3d.drive.speech.prosody import SAMPLE_RATE
 from avatar3d.drive.speech.settings import SpeechSettings
 from avatar3d.drive.speech.synthesis import synthesize
+from avatar3d.errors import UsageError
 from avatar3d.sound import resample_audio
 from avatar3d.types import Motion
 from avatar3d.typing import typed
@@ -76,7 +77,7 @@ def speak(
     """
     passages = parse_markup(text)
     if not any(p.text or p.pause for p in passages):
-        raise ValueError(f"Nothing to say in {text!r}; expected words, or at least a [pause].")
+        raise UsageError(f"Nothing to say in {text!r}; expected words, or at least a [pause].")
     rate = 22050
     spoken: dict[int, Speech] = {}
     for i, passage in enumerate(passages):

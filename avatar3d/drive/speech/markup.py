@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from avatar3d.drive.speech.cues import DIRECTIONS, Cue
 from avatar3d.drive.speech.emotion import parse_emotion
+from avatar3d.errors import UsageError
 from avatar3d.typing import typed
 
 _ACTS = ("nod", "shake", "tilt", "blink", "wink", "brows", "frown", "laugh", "sigh")
@@ -52,7 +53,7 @@ def parse_markup(text: str) -> tuple[Passage, ...]:
         ValueError: a bracket with unknown content, or one that is not closed.
     """
     if re.sub(r"\[[^\[\]]*\]", "", text).count("[") or re.sub(r"\[[^\[\]]*\]", "", text).count("]"):
-        raise ValueError(f"A bracket is not closed in {_short(text)!r}; directions look like [pause 0.5].")
+        raise UsageError(f"A bracket is not closed in {_short(text)!r}; directions look like [pause 0.5].")
     passages: list[Passage] = []
     said, pause = "", 0.0
     inside: list[Direction] = []
@@ -120,7 +121,7 @@ def _pause_of(bracket: str, name: str, values: list[str]) -> float:
         return 0.0
     seconds = _number(bracket, values[0]) if values else _PAUSE
     if not 0 < seconds <= 600 or len(values) > 1:
-        raise ValueError(f"{bracket}: expected seconds of 0 to 600, as in [pause 0.5].")
+        raise UsageError(f"{bracket}: expected seconds of 0 to 600, as in [pause 0.5].")
     return seconds
 
 
@@ -129,13 +130,13 @@ def _cue(bracket: str, name: str, values: list[str], time: float) -> Cue | None:
         return None
     if name == "look":
         if not values or values[0] not in DIRECTIONS or len(values) > 2:
-            raise ValueError(f"{bracket}: expected [look {'|'.join(DIRECTIONS)}], with seconds behind if wanted.")
+            raise UsageError(f"{bracket}: expected [look {'|'.join(DIRECTIONS)}], with seconds behind if wanted.")
         duration = _number(bracket, values[1]) if len(values) > 1 else None
         return Cue(time=time, kind="look", value=values[0], duration=duration)
     if name in _ACTS:
         side = values.pop(0) if values and values[0] in ("left", "right") and name in ("tilt", "wink") else ""
         if len(values) > 1:
-            raise ValueError(f"{bracket}: expected one number at most, its strength.")
+            raise UsageError(f"{bracket}: expected one number at most, its strength.")
         amount = _number(bracket, values[0]) if values else 1.0
         return Cue(time=time, kind=name, value=side, amount=amount, duration=_ACT_PAUSE.get(name))
     try:
@@ -145,7 +146,7 @@ def _cue(bracket: str, name: str, values: list[str], time: float) -> Cue | None:
         parse_emotion(mood)
     except ValueError:
         known = ", ".join(("pause", "look", *_ACTS))
-        raise ValueError(f"{bracket} is no direction; expected an emotion (as in [happy 0.8]), {known}.") from None
+        raise UsageError(f"{bracket} is no direction; expected an emotion (as in [happy 0.8]), {known}.") from None
     return Cue(time=time, kind="emotion", value=mood)
 
 
@@ -153,7 +154,7 @@ def _number(bracket: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{bracket}: {text!r} is not a number.") from None
+        raise UsageError(f"{bracket}: {text!r} is not a number.") from None
 
 
 def _short(text: str) -> str:

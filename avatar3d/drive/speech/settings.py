@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from avatar3d.drive.speech.style import Style
+from avatar3d.errors import UsageError
 
 _GAINS = ("mouth", "head", "blinks", "gaze", "brows", "breathing", "nonspeech")
 
@@ -44,7 +45,7 @@ class SpeechSettings:
         for name in ("intensity", *_GAINS):
             value = getattr(self, name)
             if not 0 <= value <= 4:
-                raise ValueError(f"SpeechSettings: {name}={value:g}; expected 0 (off) to 4.")
+                raise UsageError(f"SpeechSettings: {name}={value:g}; expected 0 (off) to 4.")
         from avatar3d.drive.speech.emotion import parse_emotion
 
         parse_emotion(self.emotion)
