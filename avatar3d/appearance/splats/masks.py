@@ -32,6 +32,12 @@ class FootageMasker:
         self._faces = rig.faces if face is None else rig.faces[face[rig.faces.long()].all(1)]
         self._last: int | None = None
 
+    def study(self, images: list[np.ndarray], heads: list[Tensor], cameras: list[Camera]) -> None:
+        """Looks at frames from all over the video, with the head posed in the world and the camera of each."""
+        if len({image.shape for image in images}) == 1:
+            pixels = [project(h, c).numpy().astype(np.float32) for h, c in zip(heads, cameras, strict=True)]
+            self._masks.study(images, pixels)
+
     def __call__(
         self, index: int, image: UInt8[np.ndarray, "h w 3"], head: Float[Tensor, "v 3"], camera: Camera
     ) -> UInt8[np.ndarray, "h w"]:

@@ -22,7 +22,7 @@ from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.models.anchors import with_anchors
 from avatar3d.models.motion import head_rotation
 from avatar3d.types import ARKIT_NAMES, Avatar, Motion, TextureSet
-from avatar3d.types.capture import Capture
+from avatar3d.types.capture import Capture, View
 from avatar3d.types.gaussians import Gaussians
 
 BEYOND, HAIR = 0.2, 0.3
@@ -34,6 +34,8 @@ TURN_RANGE, LEAST_TURN = 2.0, 0.05
 And the least standard deviation of the turn itself that counts, radians."""
 HULL_SHOTS = 12
 """Pictures in which clothes are looked for."""
+STUDIED = 16
+"""Frames from all over a view that say what stands still in it."""
 CARVE_SHOTS = 30
 """Pictures that say where hair can be."""
 
@@ -124,8 +126,9 @@ def load_shots(
     poses = Poses.of(avatar.rig, motion)
     done = 0
     for v, view in enumerate(capture.views):
-        masker = FootageMasker(avatar.rig)
         mine = {int(own.frame_of_motion[t]): int(t) for t in frames if int(own.source_of_frame[t]) == v}
+        masker = FootageMasker(avatar.rig)
+        _study(masker, avatar, poses, view, v)
         for picture in view.frames_at(sorted(mine)):
             t = mine[picture.index]
             camera = own.cameras[int(own.camera_of_frame[t])]
@@ -138,6 +141,27 @@ def load_shots(
             done += 1
             if progress:
                 progress("frames", done, len(frames))
+
+
+@torch.no_grad()
+def _study(masker: FootageMasker, avatar: Avatar, poses: Poses, view: View, v: int) -> None:
+    """Shows the masker frames from all over a view, the same ones whichever frames are asked for afterwards."""
+    own, motion = avatar.footage, avatar.motion
+    assert own is not None and motion is not None
+    usable = own.source_of_frame == v
+    if motion.confidence is not None:
+        usable &= motion.confidence > 0
+    chosen = {int(own.frame_of_motion[t]): int(t) for t in _evenly(usable.nonzero()[:, 0], STUDIED)}
+    images, heads, cameras = [], [], []
+    for picture in view.frames_at(sorted(chosen)):
+        if picture.alpha is not None:
+            return
+        t = chosen[picture.index]
+        images.append(picture.image)
+        heads.append(poses.vertices(torch.tensor([t]))[0][0])
+        cameras.append(own.cameras[int(own.camera_of_frame[t])])
+    if len(images) >= STUDIED // 2:
+        masker.study(images, heads, cameras)
 
 
 def _evenly(frames: Tensor, count: int) -> Tensor:
