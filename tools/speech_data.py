@@ -103,6 +103,39 @@ def room(rng: np.random.Generator, samples: np.ndarray) -> np.ndarray:
     return fftconvolve(samples, tail)[: len(samples)]
 
 
+class Shards:
+    """Collects utterances and writes them, so many to a file."""
+
+    def __init__(self, folder: Path, name: str, size: int = 60) -> None:
+        self.folder, self.name, self.size = folder, name, size
+        self.seconds, self._number, self._begun = 0.0, 0, time.process_time()
+        self._mels: list[np.ndarray] = []
+        self._notes: list[dict] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, samples: np.ndarray, phones: list[Phone], voice: str, stretch: float, dry: bool) -> None:
+        """One utterance at 16 kHz."""
+        self._mels.append(MelFrames()(torch.from_numpy(samples).float()).numpy().astype(np.float16))
+        timed = [[p.symbol, round(p.start, 4), round(p.end, 4), p.stress] for p in phones]
+        self._notes.append({"voice": voice, "stretch": stretch, "dry": dry, "phones": timed})
+        self.seconds += len(samples) / SAMPLE_RATE
+        if len(self._mels) >= self.size:
+            self.close()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if not self._mels:
+            return
+        path = self.folder / f"{self.name}-{self._number:03d}.npz"
+        temporary = path.with_suffix(".part")
+        with temporary.open("wb") as file:
+            lengths = [len(m) for m in self._mels]
+            np.savez(file, mel=np.concatenate(self._mels), lengths=lengths, notes=json.dumps(self._notes))
+        temporary.rename(path)
+        self._mels, self._notes, self._number = [], [], self._number + 1
+        print(f"{path.name}: {self.seconds / 60:.1f} minutes, {time.process_time() - self._begun:.0f} s", flush=True)
+
+
 def main() -> None:
     """Writes shards until there are enough minutes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,12 +146,9 @@ def main() -> None:
     parser.add_argument("--shard", type=int, default=60, help="utterances in a file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    options.folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(options.seed)
-    total, number, begun = 0.0, 0, time.process_time()
-    mels: list[np.ndarray] = []
-    notes: list[dict] = []
-    while total < 60 * options.minutes:
+    shards = Shards(options.folder, f"{options.voices}-{options.seed}", options.shard)
+    while shards.seconds < 60 * options.minutes:
         factors = rng.choice(STRETCHES, 3 if options.voices == "piper" else 1, replace=False)
         try:
             speech, voice = speak(rng, options.voices, float(factors.mean()))
@@ -129,19 +159,8 @@ def main() -> None:
             samples, phones = stretched(speech, float(factor))
             samples = samples / max(np.abs(samples).max(), 1e-3) * 10 ** (-rng.uniform(1, 12) / 20)
             dry = rng.random() < 0.55
-            samples = samples if dry else room(rng, samples)
-            mels.append(MelFrames()(torch.from_numpy(samples).float()).numpy().astype(np.float16))
-            timed = [[p.symbol, round(p.start, 4), round(p.end, 4), p.stress] for p in phones]
-            notes.append({"voice": voice, "stretch": float(factor), "dry": dry, "phones": timed})
-            total += len(samples) / SAMPLE_RATE
-        if len(mels) >= options.shard or total >= 60 * options.minutes:
-            path = options.folder / f"{options.voices}-{options.seed}-{number:03d}.npz"
-            temporary = path.with_suffix(".part")
-            with temporary.open("wb") as file:
-                np.savez(file, mel=np.concatenate(mels), lengths=[len(m) for m in mels], notes=json.dumps(notes))
-            temporary.rename(path)
-            mels, notes, number = [], [], number + 1
-            print(f"{path.name}: {total / 60:.1f} minutes, {time.process_time() - begun:.0f} s", flush=True)
+            shards.add(samples if dry else room(rng, samples), phones, voice, float(factor), dry)
+    shards.close()
 
 
 if __name__ == "__main__":
