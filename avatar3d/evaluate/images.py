@@ -1,6 +1,7 @@
 """How near pictures come to footage: PSNR and SSIM of the person on white, whole and by region (RESEARCH.md 3)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float
@@ -28,6 +29,9 @@ class ImageScores:
     ssim: list[float] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     regions: dict[str, list[float]] = field(default_factory=dict)
+    perceptual: Callable[[Tensor, Tensor], float] | None = None
+    """LPIPS, where it is installed (`perceptual.find_lpips`)."""
+    lpips: list[float] = field(default_factory=list)
 
     @typed
     def add(
@@ -55,13 +59,15 @@ class ImageScores:
         self.frames.append(frame)
         self.psnr.append(psnr(picture, target, inside))
         self.ssim.append(float(ops.ssim(picture[None], target[None]).mean()))
+        if self.perceptual is not None:
+            self.lpips.append(self.perceptual(picture, target))
         for name, where in (regions or {}).items():
             value = psnr(picture, target, where & inside)
             if not math.isnan(value):
                 self.regions.setdefault(name, []).append(value)
 
     def summary(self) -> dict:
-        """`frames`, `psnr`, `ssim`, `by_region`, and the worst frames first."""
+        """`frames`, `psnr`, `ssim`, `lpips` where there is one, `by_region`, and the worst frames first."""
         if not self.frames:
             return {"frames": 0, "psnr": None, "ssim": None}
         order = sorted(range(len(self.frames)), key=lambda i: self.psnr[i])
@@ -69,6 +75,7 @@ class ImageScores:
             "frames": len(self.frames),
             "psnr": sum(self.psnr) / len(self.psnr),
             "ssim": sum(self.ssim) / len(self.ssim),
+            **({"lpips": sum(self.lpips) / len(self.lpips)} if self.lpips else {}),
             "by_region": {name: sum(v) / len(v) for name, v in self.regions.items()},
             "worst": [self.frames[i] for i in order[:5]],
         }

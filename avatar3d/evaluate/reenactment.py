@@ -33,7 +33,10 @@ REGIONS = {
 }
 
 
-def score(sights: Iterable[Sight], draw: Draw, rig: Rig, pose: Pose) -> ImageScores:
+def score(
+    sights: Iterable[Sight], draw: Draw, rig: Rig, pose: Pose,
+    perceptual: Callable[[Tensor, Tensor], float] | None = None,
+) -> ImageScores:  # fmt: skip
     """Compares an avatar with pictures of the person, on white and within the person's mask.
 
     Args:
@@ -41,8 +44,9 @@ def score(sights: Iterable[Sight], draw: Draw, rig: Rig, pose: Pose) -> ImageSco
         draw: Draws the avatar.
         rig: The avatar's.
         pose: Where its mesh is: regions are the mesh's; "hair" is what the mask has beside and above it.
+        perceptual: LPIPS, where it is installed.
     """
-    scores = ImageScores()
+    scores = ImageScores(perceptual=perceptual)
     for sight in sights:
         mask = sight.mask.float() / 255
         regions = region_masks(rig, pose(sight.frame), sight.camera, mask > 0.5)

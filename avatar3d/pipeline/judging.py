@@ -11,6 +11,7 @@ from torch import Tensor
 
 from avatar3d import appearance, capture, models, storage
 from avatar3d.errors import DetectionError, TrackingError
+from avatar3d.evaluate.perceptual import Lpips, find_lpips
 from avatar3d.evaluate.reenactment import score
 from avatar3d.export.film import Director, FilmSettings
 from avatar3d.export.picture import posed_vertices
@@ -35,7 +36,7 @@ def splat_report(avatar: Avatar, footage: Capture, holdout: int, size: int) -> d
         return out
     frames = frames[torch.linspace(0, len(frames) - 1, min(len(frames), SCORED)).round().long()]
     sights = [s for s in appearance.load_shots(avatar, footage, frames, size) if not s.close]
-    scores = score_pictures(avatar, sights)
+    scores = score_pictures(avatar, sights, find_lpips()[0])
     mesh = score_pictures(replace(avatar, gaussians=None), sights)
     out["holdout"] = {**scores, "frames": holdout, "scored": scores["frames"], "psnr_mesh": mesh["psnr"],
                       "ssim_mesh": mesh["ssim"]}  # fmt: skip
@@ -46,14 +47,15 @@ SCORED = 100
 """At most this many held-out frames are scored, evenly."""
 
 
-def score_pictures(avatar: Avatar, sights: Sequence) -> dict:
-    """PSNR and SSIM of an avatar, moved by its own motion, against pictures of its footage."""
+def score_pictures(avatar: Avatar, sights: Sequence, lpips: Lpips | None = None) -> dict:
+    """PSNR and SSIM, and LPIPS where it is given, of an avatar, moved by its own motion, against its footage."""
     motion = avatar.motion
 
     def pose(frame: int) -> Tensor:
         return posed_vertices(avatar.rig, motion, frame)
 
-    return score(sights, painter(avatar), avatar.rig, pose).summary()
+    summary = score(sights, painter(avatar), avatar.rig, pose, lpips).summary()
+    return summary if lpips is None else {**summary, "lpips_network": lpips.network}
 
 
 def painter(avatar: Avatar) -> Callable[[int, Camera], Tensor]:
@@ -96,7 +98,8 @@ def evaluate(
 
     Returns:
         `frames {total, tracked}`, `akd {pixels, nme, size}`, `expression {mean_absolute}`, `pose {rotation_deg}` and,
-        unless `cross`, `holdout`'s keys: `psnr`, `ssim`, `by_region`, `worst`.
+        unless `cross`, what `holdout` has: `psnr`, `ssim`, `lpips` and `lpips_network` where it is installed,
+        `by_region` and `worst`.
 
     Raises:
         DetectionError: no face in the clip, or none in what the avatar shows.
@@ -120,13 +123,12 @@ def evaluate(
     out |= _distances(drawn, seen, motion.fps, say)
     out["akd"]["size"] = [sights[0].camera.width, sights[0].camera.height]
     if not cross:
-        scores = score_pictures(avatar, sights)
-        out |= {
-            "psnr": scores["psnr"],
-            "ssim": scores["ssim"],
-            "by_region": scores["by_region"],
-            "worst": scores["worst"],
-        }
+        lpips, missing = find_lpips()
+        if lpips is None:
+            say(missing)
+        scores = score_pictures(avatar, sights, lpips)
+        kept = ("psnr", "ssim", "lpips", "lpips_network", "by_region", "worst")
+        out |= {name: scores[name] for name in kept if name in scores}
         if worst is not None:
             _write_worst(worst, [i for i, s in enumerate(sights) if s.frame in scores["worst"]], seen, drawn)
     return out
