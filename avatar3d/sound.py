@@ -42,24 +42,30 @@ def load_audio(path: str | Path, rate: int = 16000, start: float | int | None = 
         if not container.streams.audio:
             raise CaptureError(f"{path} has no sound in it.")
         stream = container.streams.audio[0]
-        resampler = AudioResampler(format="fltp", rate=rate)
+        # Packed samples: PyAV crashes on planes of channels that have no layout.
+        resampler = AudioResampler(format="flt", rate=rate)
         chunks: list[np.ndarray] = []
         begins = 0.0
         try:
             for frame in container.decode(stream):
                 begins = frame.time or 0.0 if not chunks else begins
-                chunks += [out.to_ndarray().mean(0) for out in resampler.resample(frame)]
+                chunks += [_mean(out) for out in resampler.resample(frame)]
         except (FFmpegError, OSError):
             pass  # a cut-off tail: what came before it is good
         if chunks:
-            chunks += [out.to_ndarray().mean(0) for out in resampler.resample(None)]
+            chunks += [_mean(out) for out in resampler.resample(None)]
     if not chunks:
         raise CaptureError(f"{path}: no sound could be decoded; it is damaged or empty.")
-    sound = np.concatenate(chunks)
+    sound = np.nan_to_num(np.concatenate(chunks), posinf=0.0, neginf=0.0)  # float formats may hold anything
     if start is not None:
         early = round((begins - start) * rate)
         sound = np.pad(sound, (early, 0)) if early > 0 else sound[-early:]
     return torch.from_numpy(sound)
+
+
+def _mean(frame: av.AudioFrame) -> np.ndarray:
+    """Mean of the channels of packed samples."""
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).mean(1)
 
 
 @typed

@@ -5,6 +5,7 @@ import wave
 import numpy as np
 import pytest
 import torch
+from scipy.io import wavfile
 
 from avatar3d.errors import CaptureError
 from avatar3d.sound import load_audio
@@ -65,3 +66,21 @@ def test_no_sound(tmp_path, data):
         load_audio(tmp_path / "a.wav")
     with pytest.raises(CaptureError, match="has no sound"):
         load_audio(data("videos/facestab_a_input_DERIVED.mp4"))
+
+
+@pytest.mark.parametrize("channels", [1, 8, 12])
+def test_any_number_of_channels(tmp_path, channels):
+    t = np.arange(9600) / 48000
+    tones = np.stack([0.5 * np.sin(2 * np.pi * 300 * t) * (c == 0) for c in range(channels)], 1)
+    sound = load_audio(write_wav(tmp_path / "a.wav", tones, 48000))
+    expected = 0.5 / channels * np.sin(2 * np.pi * 300 * np.arange(3200) / 16000)
+    np.testing.assert_allclose(sound.numpy()[100:-100], expected[100:-100], atol=2e-3)
+
+
+def test_samples_that_are_not_numbers_are_silence(tmp_path):
+    samples = np.full(1600, 0.25, np.float32)
+    samples[400:420] = np.nan
+    samples[500] = np.inf
+    wavfile.write(tmp_path / "a.wav", 16000, samples)
+    sound = load_audio(tmp_path / "a.wav")
+    assert torch.isfinite(sound).all() and sound[410] == 0 and sound[500] == 0 and sound[600] == 0.25
