@@ -47,6 +47,22 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path | str) -> None:
+    """Fails before long work whose result could not be written there.
+
+    Raises:
+        FileError: a folder of that name, or a folder that cannot be made or written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FileError(f"Cannot write {path}: it is a folder. Name a file in it.")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise FileError(f"Cannot write {path}: {folder} is a file, not a folder.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"Cannot write {path}: {folder} may not be written. Choose another folder with -o.")
+
+
 def _share(path: Path) -> None:
     """Gives a file the permissions that the user's umask gives new files; some writers make theirs private."""
     umask = os.umask(0)
@@ -91,9 +107,12 @@ def load(path: str | Path, kind: type[_T] | None = None) -> _T:
         value: Any = _unflatten(kind, header["value"], "", tensors)
         if kind is Avatar and value.gaussians is not None:
             value.gaussians.check(len(value.rig.faces) + len(value.rig.joint_names), len(value.rig.shape_names))
+        motion = value.motion if kind is Avatar else value
+        if isinstance(motion, Motion):
+            motion.check()
         return value
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} is damaged: {error}. Make it again.") from error
+        raise FormatError(f"{path} is damaged: {str(error).rstrip('.')}. Make it again.") from error
 
 
 def read_header(path: str | Path) -> dict:

@@ -74,3 +74,31 @@ def test_failure_keeps_the_old_file(rng, tmp_path, monkeypatch):
     with pytest.raises(FileError, match="No space left"):
         storage.save(path, make_avatar(rng))
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.avatar"]
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"fps": 0.0}, "frames per second"),
+        ({"expression": torch.zeros(5, 20)}, r"\[5, 20\]"),
+        ({"expression": torch.full((5, 52), torch.nan)}, "not finite"),
+        ({"rotations": {"head": torch.zeros(4, 3)}}, "rotation of head"),
+        ({"translation": torch.full((5, 3), torch.inf)}, "translation"),
+        ({"confidence": torch.zeros(4)}, "confidence"),
+    ],
+)
+def test_motions_that_no_one_can_play_are_refused(tmp_path, changes, words):
+    motion = Motion(**{"fps": 30.0, "expression": torch.zeros(5, 52), **changes})
+    storage.save(tmp_path / "a.motion", motion)
+    with pytest.raises(FormatError, match=words):
+        storage.load(tmp_path / "a.motion", Motion)
+
+
+def test_output_places_are_checked_before_long_work(tmp_path):
+    storage.check_writable(tmp_path / "new" / "folder" / "a.avatar")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="is a file, not a folder"):
+        storage.check_writable(tmp_path / "file" / "a.avatar")
+    with pytest.raises(FileError, match="it is a folder"):
+        storage.check_writable(tmp_path)

@@ -22,6 +22,8 @@ from avatar3d.typing import typed
 
 HEAD_CHAIN = ("root", "neck", "head")
 """The joints that carry the head, from the root on."""
+PHOTOS_A_SECOND = 1.0
+"""Rate of a motion of photos, which have no time of their own."""
 
 
 @typed
@@ -62,7 +64,7 @@ def track_to_motion(
     translation = track.translation.double() - map_head[:, :3, 3]
     rotations |= {name: value for name, value in track.joints.items() if name not in rotations}
     return Motion(
-        fps=track.fps,
+        fps=track.fps or PHOTOS_A_SECOND,
         expression=expression.float(),
         rotations={name: value.float() for name, value in rotations.items()},
         translation=translation.float(),

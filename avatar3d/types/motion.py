@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,6 +25,28 @@ class Motion:
     """0..1 where the source tells it; 0 where a frame was bridged."""
     source: str = ""
     """Where it came from, in words: a file name, "built-in demo", ..."""
+
+    def check(self) -> None:
+        """Checks what types do not say, of a motion that comes from a file.
+
+        Raises:
+            ValueError: no rate, other than 52 coefficients, parts of other lengths, or values that are not finite.
+        """
+        if not (isinstance(self.fps, (int, float)) and 0 < self.fps < float("inf")):
+            raise ValueError(f"Motion: {self.fps} frames per second; expected a positive number.")
+        if self.expression.ndim != 2 or self.expression.shape[1] != 52:
+            raise ValueError(f"Motion: expression is {list(self.expression.shape)}; expected [t, 52].")
+        parts = {"expression": self.expression, "translation": self.translation}
+        parts |= {f"rotation of {name}": value for name, value in self.rotations.items()}
+        for name, value in parts.items():
+            if value is None:
+                continue
+            if name != "expression" and value.shape != (self.frames, 3):
+                raise ValueError(f"Motion: {name} is {list(value.shape)}; expected [{self.frames}, 3].")
+            if not torch.isfinite(value).all():
+                raise ValueError(f"Motion: {name} has values that are not finite.")
+        if self.confidence is not None and self.confidence.shape != (self.frames,):
+            raise ValueError(f"Motion: confidence is {list(self.confidence.shape)}; expected [{self.frames}].")
 
     @property
     def frames(self) -> int:

@@ -1,5 +1,7 @@
 """Tracks become motions that put the head where it was tracked; resampling keeps what was there."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from rig_factory import make_motion, make_rig
@@ -93,3 +95,10 @@ def test_continuous_quaternions(rng):
     quats = torch.nn.functional.normalize(torch.randn(1, 4, generator=rng), dim=1).repeat(9, 1)
     signs = torch.tensor([1, -1, -1, 1, 1, -1, 1, -1, -1.0])[:, None]
     assert torch.equal(continuous(quats * signs), quats)
+
+
+@pytest.mark.parametrize("t", [1, 3])
+def test_photos_become_a_motion_that_can_be_played(rng, t):
+    motion = track_to_motion(replace(make_track(rng, t=t), fps=0.0), make_rig())
+    assert motion.fps == 1.0 and motion.frames == t
+    motion.check()
