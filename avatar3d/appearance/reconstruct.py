@@ -113,7 +113,7 @@ def reconstruct(
         appearance=texture,
         motion=track_to_motion(track_in_arkit(model, track)[0], rig),
         footage=footage,
-        manifest=_manifest(capture, model, {"texture_size": texture_size, "frames": frames, "holdout": holdout}),
+        manifest=_manifest(capture, model, track, {"texture_size": texture_size, "frames": frames, "holdout": holdout}),
     )
 
 
@@ -220,7 +220,11 @@ def _exposures(rows: list[int], gain: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.stack(columns, 1)).float()
 
 
-def _manifest(capture: Capture, model: LinearModel, settings: dict) -> dict:
+TOLD = ("frames", "faces", "nme", "jitter", "focal", "advice")
+"""What of the tracker's report stays with the avatar, for `evaluate`."""
+
+
+def _manifest(capture: Capture, model: LinearModel, track: Track, settings: dict) -> dict:
     return {
         "avatar3d": avatar3d.__version__,
         "model": {"name": model.name, "licence": model.licence, "provenance": dict(model.provenance)},
@@ -240,5 +244,6 @@ def _manifest(capture: Capture, model: LinearModel, settings: dict) -> dict:
             }
             for v in capture.views
         ],  # fmt: skip
+        "track": {key: track.report[key] for key in TOLD if key in track.report},
         "appearance": {"kind": "mesh", **settings},
     }

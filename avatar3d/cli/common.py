@@ -21,7 +21,9 @@ def say(*lines: str) -> None:
 
 def print_json(value: Any) -> None:
     """JSON for a machine, on stdout."""
-    print(json.dumps(value, indent=2, default=float, allow_nan=False))
+    from avatar3d.pipeline.common import finite
+
+    print(json.dumps(finite(value), indent=2, default=float, allow_nan=False))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """An avatar against a clip: how near it comes."""
 
-import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -36,7 +35,7 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Judges and prints."""
-    from avatar3d import storage
+    from avatar3d.pipeline.common import write_report
 
     if arguments.frames < 1 or arguments.size < 64:
         raise UsageError(
@@ -47,8 +46,7 @@ def run(arguments: Arguments) -> int:
         result = pipeline.evaluate(avatar, arguments.against, cross=arguments.cross, frames=arguments.frames,
                                    size=arguments.size, worst=arguments.worst, progress=progress, say=say)  # fmt: skip
     if arguments.report is not None:
-        with storage.replacing(arguments.report) as temporary:
-            temporary.write_text(jsonlib.dumps(result, indent=2))
+        write_report(arguments.report, result)
     if arguments.json:
         print_json(result)
         return 0

@@ -1,6 +1,5 @@
 """Motion made from speech against motion tracked while the same was said."""
 
-import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -29,14 +28,13 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Judges and prints."""
-    from avatar3d import storage
+    from avatar3d.pipeline.common import write_report
 
     with progress_bar() as progress:
         result = pipeline.evaluate_motion(list(arguments.motions), list(arguments.against),
                                           baselines=arguments.baselines, progress=progress, say=say)  # fmt: skip
     if arguments.report is not None:
-        with storage.replacing(arguments.report) as temporary:
-            temporary.write_text(jsonlib.dumps(result, indent=2))
+        write_report(arguments.report, result)
     if arguments.json:
         print_json(result)
         return 0

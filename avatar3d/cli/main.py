@@ -1,7 +1,10 @@
 """`avatar3d COMMAND ...`: finds the command, runs it, and turns failures into one clear line and an exit status."""
 
+import contextlib
 import importlib
+import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -72,11 +75,26 @@ def _run(command: str, argv: list[str]) -> int:
     import tyro
 
     module = importlib.import_module(f"avatar3d.cli.{command.replace('-', '_')}")
+    told = io.StringIO()
     try:
-        arguments = tyro.cli(module.Arguments, args=argv, prog=f"avatar3d {command}", description=module.__doc__)
+        with contextlib.redirect_stderr(told):
+            arguments = tyro.cli(module.Arguments, args=argv, prog=f"avatar3d {command}", description=module.__doc__)
     except SystemExit as stop:
-        return int(stop.code or 0)
+        if stop.code:
+            return _fail(f"{command}: {_in_a_line(told.getvalue())} See `avatar3d {command} --help`.", 2)
+        return 0
     return int(module.run(arguments) or 0)
+
+
+def _in_a_line(text: str) -> str:
+    """A parser's message without the box that it is drawn in, its heading, and its own advice."""
+    lines = [line.strip(" \t│|") for line in text.splitlines()]
+    lines = [line for line in lines if line and not set(line) <= set("─-╭╮╰╯╌━=")]
+    lines = [line for line in lines if not re.match(r"[╭╰]|usage:|For full helptext|Invalid |Parsing error", line)]
+    said = re.sub(r"\s+", " ", " ".join(lines))
+    said = re.sub(r"^.*?Missing from avatar3d [\w-]+: (.*?)( \(required\))? avatar3d [\w-]+ --help$", r"missing: \1", said)
+    said = re.sub(r"no type matching (\S+) could be instantiated from \['(.*?)'\].*$", r"\2 is no \1", said)
+    return said if said.endswith(".") else f"{said}."
 
 
 def _fail(text: str, status: int) -> int:

@@ -1,10 +1,6 @@
 """Footage to avatar: capture, track, reconstruct."""
 
 import hashlib
-import json
-import resource
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +15,7 @@ from avatar3d.appearance import SplatConfig
 from avatar3d.appearance.scan_light import ScanLight
 from avatar3d.errors import AvatarError, FileError, UsageError
 from avatar3d.models.linear import LinearModel
-from avatar3d.pipeline.common import Face, Progress, Say
+from avatar3d.pipeline.common import Face, Progress, Say, peak_memory, timed, write_report
 from avatar3d.pipeline.judging import splat_report
 from avatar3d.pipeline.scanning import fit_scan, is_scan
 from avatar3d.track import TrackConfig
@@ -86,6 +82,13 @@ def fit(
         raise UsageError(f"fit: {output.name}: the output is an .avatar file.")
     if settings.mask is not None and settings.appearance == "mesh":
         raise UsageError("fit: --mask says where splats are fitted, and --appearance mesh has none. Leave it out.")
+    for path in (output, report):
+        if path is not None:
+            storage.check_writable(path)
+    if settings.holdout is not None and settings.holdout < 0:
+        raise UsageError(f"fit: --holdout {settings.holdout}; expected a number of frames, 0 or more.")
+    if settings.minutes is not None and settings.minutes <= 0:
+        raise UsageError(f"fit: --budget {settings.minutes:g}; expected minutes above 0.")
     _check_device(settings.device)
     torch.manual_seed(settings.seed)
     if any(is_scan(item) for item in inputs):
@@ -100,16 +103,23 @@ def fit(
             notes.append(line)
             say(line)
 
-    with _timed(timings, "open"):
+    with timed(timings, "open"):
         footage = capture.open_capture(*inputs, cameras=settings.cameras)
         if settings.mask is not None:
             footage = capture.with_masks(footage, settings.mask)
         model = models.load(settings.model)
     for line in footage.warnings:
         tell(line)
+    frames = (
+        max(view.frame_count for view in footage.views)
+        if footage.synchronised
+        else sum(view.frame_count for view in footage.views)
+    )
+    if settings.holdout is not None and settings.holdout >= frames > 0:
+        raise UsageError(f"fit: --holdout {settings.holdout} of {frames} frames leaves none to make the avatar of.")
     checkpoint = output.with_name(f".{output.stem}.checkpoint.track")
     key = _key(inputs, settings)
-    with _timed(timings, "track"):
+    with timed(timings, "track"):
         tracked = _resume(checkpoint, key)
         slices = Slices(output.with_name(f".{output.stem}.checkpoint.detections"), key)
         if tracked is None:
@@ -122,14 +132,14 @@ def fit(
     total = len(tracked.tracked)
     splats = settings.appearance == "splats"
     holdout = (total // 5 if splats else 0) if settings.holdout is None else settings.holdout
-    with _timed(timings, "appearance"):
+    with timed(timings, "appearance"):
         avatar = looks.reconstruct(
             footage, tracked, model, holdout=holdout, progress=progress, **QUALITY[settings.quality]
         )
     extra: dict = {}
     splat_state = output.with_name(f".{output.stem}.checkpoint.splats")
     if splats:
-        with _timed(timings, "splats"):
+        with timed(timings, "splats"):
             config = replace(looks.SPLAT_QUALITY[settings.quality], minutes=settings.minutes)
             avatar = looks.add_splats(
                 avatar, footage, tracked.tracked, config, holdout=holdout, seed=settings.seed, state=splat_state,
@@ -139,11 +149,11 @@ def fit(
             storage.save(output, avatar)
             tell(f"{output}: the splats so far, after step {avatar.manifest['appearance']['steps_done']}")
             raise KeyboardInterrupt
-        with _timed(timings, "holdout"):
+        with timed(timings, "holdout"):
             extra = splat_report(avatar, footage, holdout, config.size)
     for line in footage.warnings:
         tell(line)
-    with _timed(timings, "save"):
+    with timed(timings, "save"):
         storage.save(output, avatar)
         back = storage.load(output, Avatar)
         if back.rig.neutral.shape != avatar.rig.neutral.shape:
@@ -154,8 +164,7 @@ def fit(
     if splats:
         result["splats"]["bytes"] = output.stat().st_size
     if report is not None:
-        with storage.replacing(Path(report)) as temporary:
-            temporary.write_text(json.dumps(result, indent=2, default=float))
+        write_report(report, result)
     return result
 
 
@@ -249,13 +258,6 @@ def _check_device(device: str) -> None:
         raise AvatarError("--device cuda: torch sees no CUDA device here. Use --device auto, or see `avatar3d doctor`.")
 
 
-@contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    timings[stage] = time.perf_counter() - start
-
-
 def _key(inputs: Sequence[Path | str], settings: FitSettings) -> str:
     """Changes with the footage, with what tracking depends on, and with the version."""
     parts: list[object] = [__version__, settings.model, str(settings.cameras), settings.face, settings.seed]
@@ -290,8 +292,7 @@ def _resume(checkpoint: Path, key: str) -> Track | None:
 def _report(track: Track, timings: dict[str, float]) -> dict:
     report = {name: value for name, value in track.report.items() if name not in ("checkpoint_key", "notes")}
     detail = report.pop("timings", {})
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     stages = {**timings, **detail}
     if detail:
         stages.pop("track", None)
-    return {**report, "timings": {k: round(v, 3) for k, v in stages.items()}, "memory": {"peak_mb": round(peak, 1)}}
+    return {**report, "timings": {k: round(v, 3) for k, v in stages.items()}, "memory": {"peak_mb": peak_memory()}}

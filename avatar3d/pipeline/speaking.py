@@ -18,7 +18,7 @@ from avatar3d.drive.speech.style import Style, load_style, save_style
 from avatar3d.export.sound import write_wav
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
-from avatar3d.pipeline.common import SOUND_SUFFIXES, VIDEO_SUFFIXES, Progress, Say
+from avatar3d.pipeline.common import SOUND_SUFFIXES, VIDEO_SUFFIXES, Progress, Say, check_fps
 from avatar3d.pipeline.fitting import track
 from avatar3d.pipeline.sounds import sound_of_footage
 from avatar3d.types import Motion
@@ -78,6 +78,7 @@ def drive_by_speech(
         CaptureError: the sound cannot be read.
         DependencyError, AvatarError: no voice.
     """
+    check_fps(fps)
     request = request or SpeechRequest()
     unknown = describe(request.settings.description).unknown
     if unknown:

@@ -16,7 +16,7 @@ from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.geometry.transform import invert_rigid
 from avatar3d.models.mesh_file import READERS, natural_key
 from avatar3d.models.mesh_sequence import read_mesh_sequence
-from avatar3d.pipeline.common import Progress, Say
+from avatar3d.pipeline.common import Progress, Say, check_fps
 from avatar3d.stabilize import Method, Stabilized, head_motion, mesh_units, motion_picture, stabilize_meshes
 from avatar3d.stabilize.files import MOVERS, copy_materials, move_arrays, move_file
 from avatar3d.stabilize.sequence import surface_faults
@@ -63,6 +63,7 @@ def stabilize(
         TrackingError: the surface is not that of a face.
     """
     settings, output = settings or StabilizeSettings(), Path(output)
+    check_fps(settings.fps)
     paths = _listed([Path(m) for m in meshes])
     arrays = len(paths) == 1 and paths[0].suffix.lower() in ARRAYS
     if not arrays and len(paths) < 2:

@@ -7,7 +7,7 @@ from pathlib import Path
 from avatar3d import capture, models, storage
 from avatar3d import drive as driving
 from avatar3d.data import packaged
-from avatar3d.errors import UsageError
+from avatar3d.errors import FormatError, UsageError
 from avatar3d.export import SOUND_RATE
 from avatar3d.export import export as write_file
 from avatar3d.export.film import FilmSettings, film
@@ -16,12 +16,15 @@ from avatar3d.export.sound import write_wav
 from avatar3d.models.lam import load_lam
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
-from avatar3d.pipeline.common import VIDEO_SUFFIXES, Face, Progress, Say
+from avatar3d.pipeline.common import VIDEO_SUFFIXES, Face, Progress, Say, check_fps
 from avatar3d.pipeline.fitting import track
 from avatar3d.pipeline.meshes import drive_from_meshes, is_mesh_source
 from avatar3d.pipeline.sounds import find_sound, sound_samples
 from avatar3d.types import Avatar, Motion
 from avatar3d.types.capture import Capture
+
+MAX_SIZE = 8192
+"""The longest side that is drawn, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ def drive(
         progress: Called with stage, done, total.
         say: Called with what a person should know.
     """
+    check_fps(fps)
     path = Path(source)
     if path.exists() and is_mesh_source(path):
         return drive_from_meshes(path, rig=avatar.rig, fps=fps, progress=progress, say=say).motion
@@ -87,6 +91,11 @@ def drive(
     elif path.suffix.lower() == ".npz":
         motion, lost = driving.from_flame_npz(path, fps=fps)
         say(f"FLAME's parameters in ARKit's terms: {1e3 * float(lost.median()):.2f} mm are lost in the median frame.")
+    elif not driving.is_motion_source(str(source)):
+        raise FormatError(
+            f"{source} is nothing that an avatar is driven by. Expected a video, a sound, a folder or .npz of meshes, "
+            'a Live Link Face .csv, ARKit .json, .motion, .avatar, text:"...", or `demo`.'
+        )
     else:
         motion = driving.from_source(str(source))
     # A recording has a resting face; a .motion or the demo is already what it should be.
@@ -165,6 +174,9 @@ def render(
         Number of frames, width, height, and frames drawn per second.
     """
     settings = settings or RenderSettings()
+    if not 16 <= settings.size <= MAX_SIZE:
+        raise UsageError(f"render: --size {settings.size}; expected 16 to {MAX_SIZE} pixels.")
+    storage.check_writable(output)
     source = settings.compare or settings.footage
     if source is None and (settings.background == "footage" or settings.camera == "track") and avatar.footage:
         source = Path(avatar.footage.sources[0])

@@ -136,7 +136,8 @@ def _report(solution: Solution, detections: Detections) -> dict:
             "translation_mm_independent": translation_alone,
         },
         "focal": {
-            "pixels": focal[0] if len(focal) == 1 else focal,
+            "pixels": float(sorted(focal)[len(focal) // 2]),
+            **({"by_camera": focal} if len(focal) > 1 else {}),
             "determined": solution.determined,
             "log_sigma": float(solution.joint.focal_sigma.max()),
         },

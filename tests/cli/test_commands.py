@@ -85,6 +85,20 @@ def test_drive_and_export(fitted, capsys):
     assert (fitted / "me.csv").read_text().count("\n") >= 72
 
 
+def test_a_photo_becomes_files_that_play(tmp_path, capsys):
+    with av.open(str(demo_clip())) as container:
+        next(container.decode(video=0)).to_image().save(tmp_path / "me.jpg")
+    avatar = tmp_path / "me.avatar"
+    assert main(["fit", str(tmp_path / "me.jpg"), "-o", str(avatar), "--quality", "draft", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert isinstance(report["focal"]["pixels"], float) and report["frames"]["total"] == 1
+    for name in ("me.glb", "me.csv", "me.html", "me.obj"):
+        assert main(["export", str(avatar), "-o", str(tmp_path / name)]) == 0
+    assert main(["render", str(avatar), "--camera", "track", "-o", str(tmp_path / "me.mp4")]) == 0
+    with av.open(str(tmp_path / "me.mp4")) as container:
+        assert [(f.width, f.height) for f in container.decode(video=0)] == [(640, 360)]
+
+
 @pytest.mark.parametrize(
     "arguments, status, words",
     [
@@ -95,11 +109,20 @@ def test_drive_and_export(fitted, capsys):
         (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.glb"], 2, ".avatar"),
         (["fit", "-o", "{tmp}/o.avatar"], 2, "no input"),
         (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--model", "nobody"], 1, "nobody"),
-        (["fit", "{tmp}/grey.png"], 2, ""),
-        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--quality", "best"], 2, ""),
+        (
+            ["fit", "{tmp}/grey.png"],
+            2,
+            "fit: missing: -o FILE, --output FILE The .avatar file to write. See `avatar3d fit",
+        ),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--quality", "best"], 2, "invalid choice 'best'"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--holdout", "x"], 2, "--holdout: x is no {None}|INT."),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--colour", "x"], 2, "Unrecognized options: --colour"),
         (["export", "{tmp}/text.mp4", "-o", "{tmp}/o.glb"], 1, "not an avatar3d file"),
         (["render", "{tmp}/absent.avatar", "-o", "{tmp}/o.png"], 1, "does not exist"),
         (["info", "{tmp}/empty.mp4"], 1, "not an avatar3d file"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--holdout", "-1"], 2, "--holdout"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/grey.png/o.avatar"], 1, "not a folder"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--report", "{tmp}"], 1, "it is a folder"),
         (["bench", "nothing"], 2, "no benchmark"),
         (["paint"], 2, "no command"),
     ],
