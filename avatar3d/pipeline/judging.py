@@ -1,5 +1,6 @@
 """How near an avatar comes to footage."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from avatar3d.export.film import Director, FilmSettings
 from avatar3d.export.picture import posed_vertices
 from avatar3d.geometry.rotation import matrix_to_rotvec, rotvec_to_matrix
 from avatar3d.models.motion import track_to_motion
-from avatar3d.pipeline.common import Progress, Say
+from avatar3d.pipeline.common import Progress, Say, peak_memory, timed
 from avatar3d.track import TrackConfig
 from avatar3d.track import track as track_capture
 from avatar3d.types import Avatar, Camera, Footage
@@ -97,45 +98,73 @@ def evaluate(
         say: Called with what a person should know.
 
     Returns:
-        `frames {total, tracked}`, `akd {pixels, nme, size}`, `expression {mean_absolute}`, `pose {rotation_deg}` and,
-        unless `cross`, what `holdout` has: `psnr`, `ssim`, `lpips` and `lpips_network` where it is installed,
-        `by_region` and `worst`.
+        The report's keys (DESIGN.md 7): of the clip's track `frames` (with `judged`), `faces`, `nme`, `jitter`, `focal`
+        and `advice`; `timings`, `memory`; of splats `splats`. Then `akd {pixels, nme, size}`,
+        `expression {mean_absolute}`, `pose {rotation_deg}` and, unless `cross`, `psnr`, `ssim`, `lpips` and
+        `lpips_network` where it is installed, `by_region`, `worst`, and as in the report
+        `holdout {frames, psnr, ssim, psnr_mesh}`.
 
     Raises:
         DetectionError: no face in the clip, or none in what the avatar shows.
     """
-    footage = capture.open_capture(against)
-    own = avatar.footage
-    name, count = Path(against).name, footage.views[0].count_frames()
+    timings: dict[str, float] = {}
+    with timed(timings, "open"):
+        footage = capture.open_capture(against)
+        own = avatar.footage
+        name, count = Path(against).name, footage.views[0].count_frames()
+    told = avatar.manifest.get("track", {})
     if own is None or avatar.motion is None or own.sources != (name,) or own.frames != count:
-        avatar = _reenacting(avatar, footage, progress, say)
+        with timed(timings, "track"):
+            avatar, told = _reenacting(avatar, footage, progress, say)
     motion = avatar.motion
     assert motion is not None
     usable = torch.ones(motion.frames, dtype=torch.bool) if motion.confidence is None else motion.confidence > 0
     chosen = usable.nonzero()[:, 0][-frames:]
+    start = time.perf_counter()
     sights = [s for s in appearance.load_shots(avatar, footage, chosen, size, progress) if not s.close]
+    timings["footage"] = time.perf_counter() - start
     if not sights:
         raise TrackingError(f"{name}: no frame shows the person, so there is nothing to compare the avatar with.")
     picture = painter(avatar)
+    start = time.perf_counter()
     drawn = [(picture(s.frame, s.camera).clamp(0, 1) * 255).round().byte().numpy() for s in sights]
     seen = [on_white(s) for s in sights]
-    out: dict = {"frames": {"total": count, "tracked": int(usable.sum()), "judged": len(sights)}}
-    out |= _distances(drawn, seen, motion.fps, say)
+    timings["draw"] = time.perf_counter() - start
+    out: dict = {**told, "frames": _frames(usable, told) | {"judged": len(sights)}}
+    with timed(timings, "distances"):
+        out |= _distances(drawn, seen, motion.fps, say)
     out["akd"]["size"] = [sights[0].camera.width, sights[0].camera.height]
+    splats = avatar.gaussians
+    if splats is not None:
+        out["splats"] = {"count": splats.count, "bytes": storage.tensor_bytes(splats)}
     if not cross:
+        start = time.perf_counter()
         lpips, missing = find_lpips()
         if lpips is None:
             say(missing)
         scores = score_pictures(avatar, sights, lpips)
+        mesh = scores if splats is None else score_pictures(replace(avatar, gaussians=None), sights)
+        timings["pictures"] = time.perf_counter() - start
         kept = ("psnr", "ssim", "lpips", "lpips_network", "by_region", "worst")
         out |= {name: scores[name] for name in kept if name in scores}
+        pictures = {name: scores[name] for name in ("psnr", "ssim", "lpips") if name in scores}
+        out["holdout"] = {"frames": len(sights), **pictures, "psnr_mesh": mesh["psnr"]}
         if worst is not None:
             _write_worst(worst, [i for i, s in enumerate(sights) if s.frame in scores["worst"]], seen, drawn)
+    out["timings"] = {stage: round(seconds, 3) for stage, seconds in timings.items()}
+    out["memory"] = {"peak_mb": peak_memory()}
     return out
 
 
-def _reenacting(avatar: Avatar, footage: Capture, progress: Progress | None, say: Say) -> Avatar:
-    """The avatar with the motion and the cameras of someone else's footage."""
+def _frames(usable: Tensor, told: dict) -> dict:
+    """`frames` of the report; what an avatar of an older version does not tell is told by its motion."""
+    dropped = [{"index": i, "reason": "not tracked"} for i in (~usable).nonzero()[:, 0].tolist()]
+    found = {"total": len(usable), "tracked": int(usable.sum()), "dropped": dropped, "cuts": []}
+    return told.get("frames", found)
+
+
+def _reenacting(avatar: Avatar, footage: Capture, progress: Progress | None, say: Say) -> tuple[Avatar, dict]:
+    """The avatar with the motion and the cameras of other footage, and what the tracker told about that."""
     tracked = track_capture(
         footage, models.load("head"), TrackConfig(), new_shot=capture.CutDetector, progress=progress, say=say
     )
@@ -148,7 +177,8 @@ def _reenacting(avatar: Avatar, footage: Capture, progress: Progress | None, say
         frame_of_motion=torch.tensor([p.index for p in places]),
         source_of_frame=torch.tensor([p.view for p in places]),
     )
-    return replace(avatar, motion=track_to_motion(tracked, avatar.rig), footage=own)
+    told = {key: tracked.report[key] for key in appearance.TOLD if key in tracked.report}
+    return replace(avatar, motion=track_to_motion(tracked, avatar.rig), footage=own), told
 
 
 def on_white(sight: appearance.Shot) -> np.ndarray:

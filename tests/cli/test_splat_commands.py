@@ -60,6 +60,13 @@ def test_evaluate_judges_the_avatar(folder, capsys):
     )
     result = json.loads(report.read_text())
     assert result["frames"]["judged"] == 6
+    fitted = json.loads((folder / "r.json").read_text())
+    own = set(fitted) - {"identity", "calibration"}
+    assert own <= set(result), own - set(result)  # the same keys as the report
+    for key in ("faces", "nme", "jitter", "focal", "advice"):
+        assert result[key] == fitted[key]
+    assert {k: result["frames"][k] for k in fitted["frames"]} == fitted["frames"]
+    assert result["holdout"]["frames"] == 6 and result["holdout"]["psnr"] > result["holdout"]["psnr_mesh"] + 3
     assert result["psnr"] > 15 and 0 < result["akd"]["pixels"] < 10
     assert result["pose"]["rotation_deg"] < 5
     assert np.asarray(Image.open(folder / "w.png")).shape == (5 * 144, 3 * 256, 3)
