@@ -59,8 +59,8 @@ def load_flame(path: str | Path | None = None) -> LinearModel:
     if path is None:
         raise AssetError(f"No FLAME model: looked for {', '.join(FILES[:4])} ... in the assets folders.\n{WHERE}")
     raw = read_arrays(path)
-    arrays = {name: _array(raw, name, path) for name in ("v_template", "shapedirs", "posedirs", "weights", "f")}
-    arrays["J_regressor"] = _array(raw, "J_regressor", path)
+    arrays = {name: array_of(raw, name, path) for name in ("v_template", "shapedirs", "posedirs", "weights", "f")}
+    arrays["J_regressor"] = array_of(raw, "J_regressor", path)
     _check(arrays, path)
 
     template = torch.from_numpy(arrays["v_template"].astype(np.float32))
@@ -98,16 +98,22 @@ def load_flame(path: str | Path | None = None) -> LinearModel:
     )
 
 
-def _array(raw: dict[str, Any], name: str, path: Path) -> np.ndarray:
+def array_of(raw: dict[str, Any], name: str, path: Path) -> np.ndarray:
+    """An array of a model file, a sparse one filled in.
+
+    Raises:
+        FormatError: it is not there, or no array of numbers.
+    """
     if name not in raw:
         raise FormatError(
-            f"{path} has no {name!r}; it holds {', '.join(sorted(map(str, raw))[:8])}. FLAME's model file was expected."
+            f"{path} has no {name!r}; it holds {', '.join(sorted(map(str, raw))[:8])}. "
+            "The model's file as downloaded was expected."
         )
     value = raw[name]
     if scipy.sparse.issparse(value):
         value = value.toarray()
     if isinstance(value, Record) or not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        raise FormatError(f"{path}: {name!r} is no array of numbers. Get the file from FLAME's page again.")
+        raise FormatError(f"{path}: {name!r} is no array of numbers. Get the file from its page again.")
     return value
 
 

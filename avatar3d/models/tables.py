@@ -25,6 +25,7 @@ from avatar3d.storage import replacing
 from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES
 
 ASSETS = {name: f"models/assets/{name}_tables.safetensors" for name in ("flame", "ict", "arkit")}
+SAME_MESH = {"smplx": "flame"}
 FORMAT, VERSION = "avatar3d.model_tables", 2
 MIXED = 0.01
 """How reluctantly another name's shape is taken along, relative to the shapes' mean square."""
@@ -102,11 +103,12 @@ class Tables:
 
 @lru_cache(maxsize=4)
 def read_tables(name: str) -> Tables | None:
-    """The tables of "flame", "ict" or "arkit"; None for any other name.
+    """The tables of "flame" (and "smplx", whose head is FLAME's mesh), "ict" or "arkit"; None for any other name.
 
     Raises:
         AssetError: the packaged file is missing or damaged.
     """
+    name = SAME_MESH.get(name, name)
     if name not in ASSETS:
         return None
     path = packaged(ASSETS[name])
