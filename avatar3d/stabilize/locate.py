@@ -1,7 +1,7 @@
 """Where a face lies: the similarity from a mesh's frame, in any unit and any way up, to the mean head's.
 
 The locator tells for each patch where on the mean head it may lie; the best of its answers is then fitted to the mean
-head's surface by closest points, which also tells whether this is a face at all.
+head's surface by closest points. That, and whether nose and eyes stand out, tells whether this is a face at all.
 """
 
 from functools import lru_cache
@@ -19,6 +19,7 @@ from avatar3d.models.registry import load
 from avatar3d.nets.stabilizer import neighbours
 from avatar3d.stabilize import packaged
 from avatar3d.stabilize.patches import coarse
+from avatar3d.stabilize.relief import FACE, relief
 from avatar3d.typing import typed
 
 FEWEST = 30
@@ -53,7 +54,14 @@ def locate(vertices: Float[Tensor, "v 3"], normals: Float[Tensor, "v 3"]) -> Flo
     T_unit_mesh = torch.eye(4, dtype=torch.float64)
     T_unit_mesh[:3, :3] /= radius[0]
     T_unit_mesh[:3, 3] = -centre[0, 0] / radius[0, 0]
-    return best @ T_unit_mesh
+    T = best @ T_unit_mesh
+    stands_out = relief((vertices.double() @ T[:3, :3].mT + T[:3, 3]).numpy())
+    if stands_out < FACE:
+        raise TrackingError(
+            "stabilize: no face was found in these meshes: round like a head, but nose and eyes stand out by "
+            f"{max(0, round(100 * stands_out))}% of what they do on a head. A person's face or head was expected."
+        )
+    return T
 
 
 def _try(points: Tensor, normal: Tensor, mask: Tensor, starts: Tensor, keep: int) -> tuple[Tensor, float]:

@@ -154,3 +154,17 @@ def test_what_is_no_face_is_refused():
     vertices, faces = torch.from_numpy(mug.vertices.copy()), torch.from_numpy(mug.faces.copy())
     with pytest.raises(TrackingError, match="no face was found in these meshes"):
         stabilize.view(vertices, faces)
+
+
+def test_a_ball_of_a_heads_proportions_is_no_head(rng):
+    import trimesh
+
+    for size in ((0.1, 0.1, 0.1), (0.085, 0.12, 0.1)):
+        ball = trimesh.creation.icosphere(subdivisions=4)
+        vertices, faces = torch.from_numpy(ball.vertices.copy()), torch.from_numpy(ball.faces.copy())
+        with pytest.raises(TrackingError, match="round like a head, but nose and eyes"):
+            stabilize.view(vertices * torch.tensor(size).double(), faces)
+    # neither noise nor an open mouth takes a face's relief away
+    for noise in (0.0, 2e-3):
+        a, b, faces, _, _ = a_pair(rng, part="face", noise=noise)
+        stabilize.view(a, faces), stabilize.view(b, faces)
