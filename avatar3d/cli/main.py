@@ -92,7 +92,8 @@ def _in_a_line(text: str) -> str:
     lines = [line for line in lines if line and not set(line) <= set("─-╭╮╰╯╌━=")]
     lines = [line for line in lines if not re.match(r"[╭╰]|usage:|For full helptext|Invalid |Parsing error", line)]
     said = re.sub(r"\s+", " ", " ".join(lines))
-    said = re.sub(r"^.*?Missing from avatar3d [\w-]+: (.*?)( \(required\))? avatar3d [\w-]+ --help$", r"missing: \1", said)
+    said = re.sub(r"^.*?Missing from avatar3d [\w-]+: ", "missing: ", said)
+    said = re.sub(r"( \(required\))? avatar3d [\w-]+ --help$", "", said)
     said = re.sub(r"no type matching (\S+) could be instantiated from \['(.*?)'\].*$", r"\2 is no \1", said)
     return said if said.endswith(".") else f"{said}."
 

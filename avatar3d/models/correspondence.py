@@ -4,12 +4,12 @@ The mean head is aligned to the other model by the landmarks that both have, ben
 them, and every vertex of the other model is given the nearest point of the bent head, upper and lower lip apart.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.interpolate import RBFInterpolator
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import KDTree
@@ -75,8 +75,10 @@ def correspond(head: LinearModel, model: LinearModel) -> Correspondence:
     return Correspondence(faces=faces, weights=bary, distance=distance, T_model_head=T)
 
 
-def _bend(points: Tensor, moves: Tensor) -> RBFInterpolator:
+def _bend(points: Tensor, moves: Tensor) -> Callable[[np.ndarray], np.ndarray]:
     """A smooth field through displacements, without those that contradict their surroundings."""
+    from scipy.interpolate import RBFInterpolator  # slow to import, and seldom needed
+
     at, by = points.double().numpy(), moves.double().numpy()
     for strength in (SMOOTH[0], *SMOOTH):
         # landmarks that are uncertain to within millimetres are not interpolated but approximated

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.signal import lfilter
 from torch import Tensor
 
 from avatar3d.typing import typed
@@ -107,6 +106,8 @@ class Normaliser:
         terms = np.concatenate([weight[..., None] * under, weight[..., None]], -1)
         keep = 1 - 1 / _MEMORY
         start = np.zeros_like(terms[..., :1, :]) if self._sums is None else self._sums
+        from scipy.signal import lfilter  # slow to import, and only speech needs it
+
         sums, self._sums = lfilter([1.0], [1.0, -keep], terms, axis=-2, zi=start)
         mean = (sums[..., :-1] + _PRIOR * self._prior) / (sums[..., -1:] + _PRIOR)
         return np.concatenate([under - mean, level[..., None]], -1).astype(np.float32)
