@@ -1,6 +1,5 @@
 """The texture of an avatar from a scan: baked from the scan's own, or plausible skin where it has none."""
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,8 +7,8 @@ from torch.nn.functional import normalize
 
 from avatar3d.appearance.chart import Chart, build_chart
 from avatar3d.appearance.finish import finish
-from avatar3d.appearance.inside import Readings, settle_tints
-from avatar3d.appearance.light import FLOOR, Lighting
+from avatar3d.appearance.inside import DEFAULT_SCLERA, Readings, settle_tints
+from avatar3d.appearance.light import FLOOR, Lighting, shade
 from avatar3d.appearance.regions import region, skin_faces
 from avatar3d.appearance.scan_light import ScanLight, divide_light
 from avatar3d.appearance.texture import COARSE, Bake
@@ -26,8 +25,8 @@ from avatar3d.typing import typed
 NEAR, FAR = 0.003, 0.010
 """Distance of the scan up to which its colour holds, and from which it does not, metres."""
 BROW_SHARE = 0.45
-IRIS_RING = (0.45, 0.85)
-"""Of the iris' radius: where its colour is read."""
+IRIS_RING, WHITES = (0.45, 0.85), (1.35, 1.8)
+"""Of the iris' radius: where its colour is read, and that of the white beside it."""
 
 
 @typed
@@ -69,11 +68,9 @@ def dress_scan(
         fine=torch.where(sure[:, None] > 0, at, torch.nan), lighting=_no_light(coarse.count),
     )  # fmt: skip
     unlit = divide_light(bake, posed, rig, chart, coarse, light)
-    bake = bake if unlit is None else unlit
-    colours = _iris_colours(scan, iris)
-    tints = settle_tints(Readings(iris=colours, sclera=[], teeth=[]))
+    bake, found = (bake, None) if unlit is None else (unlit, unlit.lighting.light)
+    tints = settle_tints(_read_eyes(scan, iris, found))
     albedo, seen = finish(bake, rig, chart, coarse, mirror=model.mirror, tints=tints)
-    found = None if unlit is None else unlit.lighting.light
     return TextureSet(albedo=(albedo * 255).round().byte(), light=found, seen=seen.byte() * 255)
 
 
@@ -167,26 +164,41 @@ def _reduced(values: Tensor, sure: Tensor, chart: Chart, coarse: Chart) -> tuple
     return mean, torch.where(cells[:, 3] > 0.02, cells[:, 3] / cells[:, 4].clamp_min(1), 0.0)
 
 
-def _iris_colours(scan: Mesh, iris: Tensor | None) -> list[np.ndarray]:
-    """Linear colours of the irises, where the scan shows them."""
+def _read_eyes(scan: Mesh, iris: Tensor | None, light: Tensor | None) -> Readings:
+    """Linear colours of irises and whites, where the scan shows them, without the light that falls on a face's front.
+
+    Of the whites only the brightness is read, from the brighter half of what is beside the irises: what lashes and lids
+    leave of them in a scan's pictures has their hue.
+    """
     if iris is None or not torch.isfinite(iris).all():
-        return []
-    out = []
-    for five in iris.double().reshape(-1, 5, 3):
-        centre, edge = five[0], five[1:]
-        inner, outer = IRIS_RING
-        ring = torch.cat([centre + f * (edge - centre) for f in (inner, 0.5 * (inner + outer), outer)])
+        return Readings(iris=[], sclera=[], teeth=[])
+    level = 1.0 if light is None else shade(torch.tensor([[0.0, 0.0, 1.0]]), light)[0]
+
+    def read(at: Tensor) -> Tensor:
         if scan.faces is None:
             assert scan.colours is not None
-            value = scan.colours[torch.cdist(ring, scan.vertices).argmin(1)].float() / 255
+            value = scan.colours[torch.cdist(at, scan.vertices).argmin(1)].float() / 255
         else:
-            found = nearest_on_mesh(ring, scan.vertices, scan.faces)
+            found = nearest_on_mesh(at, scan.vertices, scan.faces)
             value = _colours_on(scan, found.face.long(), found.barycentrics.float())
-        linear = srgb_to_linear(value)
+        linear = srgb_to_linear(value) / level
+        return linear[linear.sum(1).argsort()]
+
+    irises, whites = [], []
+    eyes = iris.double().reshape(-1, 5, 3)
+    towards = eyes[-1, 0] - eyes[0, 0]  # each other
+    for five in eyes:
+        centre, edge = five[0], five[1:]
+        ring = read(torch.cat([centre + f * (edge - centre) for f in torch.linspace(*IRIS_RING, 3).tolist()]))
         # highlights and lids apart
-        order = linear.sum(1).argsort()
-        out.append(linear[order[2 : len(order) - 4]].median(0).values.numpy())
-    return out
+        irises.append(ring[2 : len(ring) - 4].median(0).values.numpy())
+        sides = edge[((edge - centre) @ towards).abs().topk(2).indices]
+        beside = torch.cat([centre + f * (sides - centre) for f in torch.linspace(*WHITES, 6).tolist()])
+        white = read(beside)
+        brightness = white[len(white) // 2 :].mean(1).median()
+        usual = torch.tensor(DEFAULT_SCLERA)
+        whites.append((usual * brightness / usual.mean()).numpy())
+    return Readings(iris=irises, sclera=whites, teeth=[])
 
 
 def _plain(rig: Rig, model: LinearModel, chart: Chart, coarse: Chart) -> TextureSet:
