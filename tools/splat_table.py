@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from avatar3d import appearance, capture, pipeline, storage
+from avatar3d import appearance, capture, storage
+from avatar3d.pipeline import judging
 from avatar3d.types import Avatar
 
 COLUMNS = "| clip | PSNR | SSIM | mesh | face | mouth | eyes | hair | splats | time |\n" + "|---|" + "---:|" * 9
@@ -55,12 +56,12 @@ def picture(avatar: Avatar, clip: Path, path: Path, height: int = 256) -> None:
     total = avatar.motion.frames
     held = avatar.manifest["appearance"]["holdout"]
     frames = torch.linspace(total - held, total - 1, 3).long()
-    draw = pipeline.judging.painter(avatar)
+    draw = judging.painter(avatar)
     cells = []
     for shot in appearance.load_shots(avatar, capture.open_capture(clip), frames, 512):
         if shot.close:
             continue
-        seen = pipeline.judging.on_white(shot)
+        seen = judging.on_white(shot)
         drawn = (draw(shot.frame, shot.camera).clamp(0, 1) * 255).round().byte().numpy()
         error = (np.abs(seen.astype(int) - drawn.astype(int)) * 3).clip(0, 255).astype(np.uint8)
         for pixels in (seen, drawn, error):

@@ -16,6 +16,7 @@ from avatar3d.appearance.splats.initial import beyond_mesh, on_mesh
 from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.reconstruct import components
 from avatar3d.appearance.splats.shots import Shot, halved, take_shots
+from avatar3d.appearance.splats.weights import weighted
 from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.models.anchors import ANCHOR_SIZE, with_anchors
 from avatar3d.models.motion import head_rotation
@@ -285,3 +286,46 @@ def test_shots_of_a_small_head_include_a_closer_one(rig):
     assert close.camera.focal > 1.5 * whole.camera.focal
     assert halved(whole).image.shape == (80, 50, 3)
     assert abs(halved(whole).camera.focal - whole.camera.focal / 2) < 1e-6
+
+
+def test_a_covered_face_counts_less(rig, motion, shots):
+    """A grey hand over the lower half of the face in one picture."""
+    poses = Poses.of(with_anchors(rig), motion)
+    pictures = [replace(shots[i % FRAMES], frame=i % FRAMES) for i in range(FRAMES)]
+    plain = [s.weight for s in weighted(pictures, poses)]
+    seen = (pictures[2].mask > 0).nonzero()
+    middle = seen[:, 0].float().mean().long()
+    image = pictures[2].image.clone()
+    image[middle:] = torch.tensor([70, 60, 60], dtype=torch.uint8)
+    pictures[2] = replace(pictures[2], image=image)
+    covered = [s.weight for s in weighted(pictures, poses)]
+    assert min(plain) >= 0.3
+    assert covered[2] < 0.5 * plain[2]
+    assert all(covered[i] > 0.9 * plain[i] for i in range(FRAMES) if i != 2)
+
+
+def test_blurred_pictures_count_less(rig, motion, shots):
+    poses = Poses.of(with_anchors(rig), motion)
+    image = shots[1].image.permute(2, 0, 1)[None].float()
+    soft = torch.nn.functional.avg_pool2d(image, 7, 1, 3)[0].permute(1, 2, 0).byte()
+    weights = [s.weight for s in weighted([shots[0], replace(shots[1], image=soft), *shots[2:]], poses)]
+    assert weights[1] == min(weights) < 0.8 < 0.9 < sorted(weights)[1]
+
+
+def test_what_lips_hide_does_not_change(rig, motion, looks, shots):
+    """Teeth behind closed lips stay as they began; behind open ones they learn."""
+    config, shown = replace(CONFIG, count=6000), []
+    teeth = rig.regions["teeth_upper"][rig.faces.long()].all(1)
+    for shot in shots[:2]:
+        fitting = start(rig, motion, looks, [shot], config)
+        face = fitting.cloud.fixed.face.long()
+        mine, hidden = teeth[face], fitting.hidden(shot)[face]
+        before = {name: leaf.detach().clone() for name, leaf in fitting.cloud.leaves.items()}
+        for _ in range(3):
+            fitting.advance(0.5)
+        leaves = fitting.cloud.leaves
+        for name in ("sh_first", "log_scales", "quats"):
+            assert torch.equal(leaves[name][mine & hidden], before[name][mine & hidden])
+        assert (leaves["sh_first"][mine & ~hidden] != before["sh_first"][mine & ~hidden]).any()
+        shown.append(float((~hidden)[mine].float().mean()))
+    assert shown[0] < 0.3 and shown[1] > 0.5

@@ -70,14 +70,24 @@ class Cloud:
         return replace(g, **{name: x if x is None else x.detach().clone() for name, x in values.items()})
 
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """One step of Adam at `rate` times `RATES`, and clears the gradients."""
+    def step(self, rate: float, hidden: Tensor | None = None) -> None:
+        """One step of Adam at `rate` times `RATES`, and clears the gradients.
+
+        Args:
+            rate: How large.
+            hidden: Mask `[n]` of the splats that stay as they are.
+        """
         self.steps += 1
         self._stiffen()
+        still = None if hidden is None else hidden.nonzero()[:, 0]
         for name, x in self.leaves.items():
             if x.grad is None:
                 continue
             m, v = self.moments[name]
+            axis = AXIS.get(name, 0)
+            if still is not None:
+                before = x.index_select(axis, still)
+                x.grad.index_fill_(axis, still, 0.0)
             torch.ops.aten._fused_adam_(  # the kernel of torch.optim.Adam(fused=True), without its bookkeeping
                 [x], [x.grad], [m], [v], [], [torch.tensor(float(self.steps))], lr=RATES[name] * rate, beta1=0.9,
                 beta2=0.999, weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
@@ -85,6 +95,8 @@ class Cloud:
             x.grad = None
             if name in DECAY:
                 x *= 1 - DECAY[name] * RATES[name] * rate
+            if still is not None:
+                x.index_copy_(axis, still, before)
 
     def _stiffen(self) -> None:
         """Clears gradients of what the basis must not change."""

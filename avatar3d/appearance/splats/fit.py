@@ -10,6 +10,7 @@ from torch import Tensor
 from avatar3d import ops
 from avatar3d.appearance.splats.cloud import Cloud
 from avatar3d.appearance.splats.config import SplatConfig
+from avatar3d.appearance.splats.hidden import Hidden
 from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.shots import Shot, halved
 from avatar3d.geometry.rotation import matrix_to_rotvec
@@ -52,6 +53,7 @@ class Fitting:
         for value in poses.corrections.values():
             value.requires_grad_(config.refine_pose)
         self.sizes = face_sizes(poses.rig)
+        self.hidden = Hidden(poses)
         self.often = rarity(poses, torch.tensor([shot.frame for shot in shots]))
         self.pose_moments = {n: (torch.zeros_like(x), torch.zeros_like(x)) for n, x in poses.corrections.items()}
 
@@ -111,7 +113,7 @@ class Fitting:
         loss.backward()
         if record is not None and record.grad is not None:
             cloud.credit(record.grad[0].norm(dim=1))
-        cloud.step(DECAY**share)
+        cloud.step(DECAY**share, self.hidden(shot)[cloud.fixed.face.long()])
         if self.config.refine_pose:
             step_poses(poses, self.pose_moments, rows, POSE_DECAY**share if share > 0.02 else 0.0)
         self.step += 1

@@ -24,7 +24,7 @@ THIN = 0.2
 """Thickness of a splat on the surface, relative to its radius."""
 DENSITY = {"scalp": 0.5, "neck": 0.7, "ears": 1.2, "face": 1.6, "brows": 3.0, "eyelids": 3.0, "lips_outer": 3.0,
            "lips_inner": 3.0, "teeth_upper": 2.0, "teeth_lower": 2.0, "gums_upper": 0.6, "gums_lower": 0.6,
-           "tongue": 0.8, "mouth_cavity": 0.4, "eye_socket_left": 0.3, "eye_socket_right": 0.3,
+           "tongue": 0.8, "mouth_cavity": 0.8, "eye_socket_left": 0.3, "eye_socket_right": 0.3,
            "eyeball_left": 1.5, "eyeball_right": 1.5, "iris_left": 6.0, "iris_right": 6.0}  # fmt: skip
 """Splats per area, relative; the last region that holds a face decides."""
 SHADE = {"teeth_upper": 0.55, "teeth_lower": 0.4, "gums_upper": 0.2, "gums_lower": 0.15, "tongue": 0.18,
@@ -32,6 +32,8 @@ SHADE = {"teeth_upper": 0.55, "teeth_lower": 0.4, "gums_upper": 0.2, "gums_lower
 """Share of the light that reaches the inside of a mouth; pictures correct it where they show it."""
 MOUTH = ("teeth_upper", "teeth_lower", "gums_upper", "gums_lower", "tongue", "mouth_cavity")
 EYES = ("eyeball_left", "eyeball_right")
+OVERLAP = 1.25
+"""How much wider than elsewhere splats inside the mouth are: seen for moments only, they must close their own gaps."""
 COARSE = 144
 """Longer side of the picture in which hair and clothes are looked for, pixels."""
 
@@ -65,6 +67,7 @@ def on_mesh(
     barycentrics = torch.stack([1 - u, u * (1 - v), u * v], 1)
     each = float(total[-1]) / count / density[face]  # area that a splat covers
     radius = 0.75 * each.sqrt() / (2 * area[face]).sqrt().clamp_min(1e-5)
+    radius = torch.where(of_faces(rig, MOUTH)[face], OVERLAP * radius, radius)
     log_scales = radius.clamp(0.02, 20).log()[:, None] + torch.tensor([0.0, 0.0, math.log(THIN)])
 
     uv = (rig.uvs[rig.uv_faces[face].long()] * barycentrics[..., None]).sum(1)

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from avatar3d.appearance.observe import sharpness
 from avatar3d.appearance.splats.checkpoint import load_fitting, save_fitting
 from avatar3d.appearance.splats.cloud import Cloud
 from avatar3d.appearance.splats.config import SplatConfig
@@ -17,6 +16,7 @@ from avatar3d.appearance.splats.initial import beyond_mesh, on_mesh
 from avatar3d.appearance.splats.masks import FootageMasker
 from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.shots import Shot, take_shots
+from avatar3d.appearance.splats.weights import weighted
 from avatar3d.errors import TrackingError
 from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.models.anchors import with_anchors
@@ -84,7 +84,7 @@ def add_splats(
     shots = list(load_shots(avatar, capture, train, config.size, progress))
     if not shots:
         raise TrackingError("None of the tracked frames shows the person, so there is nothing to optimise splats on.")
-    shots = _weighted(shots)
+    shots = weighted(shots, poses)
     poses.use(train)
     fitting = Fitting(Cloud(_start(avatar, poses, shots, config, seed)), poses, shots, config, seed)
     if state is not None and load_fitting(state, key, fitting):
@@ -179,19 +179,6 @@ def _spread_out(R: Tensor, count: int) -> list[int]:
         distance = torch.minimum(distance, (R - R[chosen[-1]]).square().sum((1, 2)))
         chosen.append(int(distance.argmax()))
     return chosen
-
-
-def _weighted(shots: list[Shot]) -> list[Shot]:
-    """Blurred pictures count less: by sharpness against the median of their kind."""
-    out: list[Shot] = []
-    for close in (False, True):
-        mine = [s for s in shots if s.close == close]
-        if not mine:
-            continue
-        clarity = torch.tensor([sharpness((s.image.float() / 255) ** 2.2) for s in mine])
-        relative = (clarity / clarity.median().clamp_min(1e-9)).clamp(0.3, 1.0)
-        out += [replace(s, weight=float(w)) for s, w in zip(mine, relative, strict=True)]
-    return out
 
 
 def _start(avatar: Avatar, poses: Poses, shots: list[Shot], config: SplatConfig, seed: int) -> Gaussians:
