@@ -16,15 +16,18 @@ from avatar3d.appearance.splats.shots import Shot
 from avatar3d.geometry.projection import project
 from avatar3d.render.mesh import camera_points
 
-OPENINGS = ((("lips_inner", *MOUTH), "lips_inner"), (("eyeball_left", "eye_socket_left", "iris_left"), "eyeball_left"),
-            (("eyeball_right", "eye_socket_right", "iris_right"), "eyeball_right"))  # fmt: skip
+OPENINGS = (
+    (("lips_inner", *MOUTH), "lips_inner"),
+    (("eyeball_left", "eye_socket_left", "iris_left"), "eyeball_left"),
+    (("eyeball_right", "eye_socket_right", "iris_right"), "eyeball_right"),
+)
 """Regions that something may hide, and the region around which one looks for them."""
-SIDE = 96
-"""Of the picture in which they are looked for, pixels."""
-RINGS = 2
-"""Triangles this near to one that is seen count as seen."""
 MARGIN = 1.3
-"""Of the picture, in terms of the region."""
+"""Side of what one looks at in terms of that region."""
+SIDE = 112
+"""Of the picture in which they are looked for, pixels."""
+RINGS = 1
+"""Triangles this near to one that is seen count as seen."""
 
 
 class Hidden:
