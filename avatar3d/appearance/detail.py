@@ -45,6 +45,8 @@ class Detail:
     normals: UInt8[Tensor, "h w 3"]
     """Tangent space as glTF has it: x along u, y along v (up), z out; (128, 128, 255) is flat. Relative to
     `geometry.tangents`."""
+    slopes: Float[Tensor, "h w 2"]
+    """The same as numbers: x / z and y / z; 0 is flat."""
     known: Bool[Tensor, "h w"]
 
 
@@ -87,10 +89,10 @@ def scan_detail(
     fine = max(FINE, SPACING * _spacing(points, scan.faces[found.face.long()[good]]))
     while bool(known.any()) and fine < COARSE / 2:
         displacement = torch.from_numpy(_band(raw, seen, fine / per_texel, COARSE / per_texel))
-        normals = _normals(displacement, known, rig, posed, chart)
-        lean = (normals[known][:, :2].float() - 128).norm(dim=1) / 127.5
-        if float(lean.median()) < ROUGHEST:
-            return Detail(displacement=displacement, normals=normals, known=known)
+        slopes = _slopes(displacement, known, rig, posed, chart)
+        lean = slopes[known].norm(dim=1)
+        if float((lean / (1 + lean.square()).sqrt()).median()) < ROUGHEST:
+            return Detail(displacement=displacement, normals=_normals(slopes), slopes=slopes, known=known)
         fine *= 2  # noise, not skin
     return None
 
@@ -141,8 +143,8 @@ def _band(value: np.ndarray, known: np.ndarray, fine: float, coarse: float) -> n
     return np.where(known, smooth(fine) - smooth(coarse), 0).astype(np.float32)
 
 
-def _normals(d: Tensor, known: Tensor, rig: Rig, posed: Tensor, chart: Chart) -> Tensor:
-    """The displaced surface's normals in the undisplaced one's tangent space."""
+def _slopes(d: Tensor, known: Tensor, rig: Rig, posed: Tensor, chart: Chart) -> Tensor:
+    """The displaced surface's normals in the undisplaced one's tangent space, x and y over z."""
 
     def slope(dim: int) -> Tensor:
         """Per texel towards higher indices, from neighbours that are known."""
@@ -165,7 +167,10 @@ def _normals(d: Tensor, known: Tensor, rig: Rig, posed: Tensor, chart: Chart) ->
     tangents = vertex_tangents(posed[vertex], smooth, rig.uvs[uv].to(posed), corners)
     smooth, tangents = chart.interpolate(smooth, corners), chart.interpolate(tangents, corners)
     bend = bend_of(smooth, tangents, normalize(smooth, dim=1) - gradient)
-    colour = (127.5 * bend + 128).floor().clamp(0, 255).to(torch.uint8)
-    out = torch.tensor(FLAT, dtype=torch.uint8).repeat(chart.size * chart.size, 1)
-    out[flat] = colour
-    return out.view(chart.size, chart.size, 3)
+    return chart.image(bend[:, :2] / bend[:, 2:].clamp_min(0.1))
+
+
+def _normals(slopes: Tensor) -> Tensor:
+    """As a picture."""
+    bend = normalize(torch.cat([slopes, torch.ones_like(slopes[..., :1])], -1), dim=-1)
+    return (127.5 * bend + 128).floor().clamp(0, 255).to(torch.uint8)

@@ -17,7 +17,8 @@ class Arguments:
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """A video, a folder of images, or photos. Several photos are one person; several clips are more footage of one
-    person, or with --cameras synchronised views. Or one scan: .obj, .ply, .glb, .gltf, .stl, .off, .xyz, .npz."""
+    person, or with --cameras synchronised views. Or a scan: .obj, .ply, .glb, .gltf, .stl, .off, .xyz, .npz;
+    and after it others of the same person with expressions."""
     output: Output
     """The .avatar file to write."""
     model: str = "head"

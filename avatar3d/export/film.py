@@ -159,7 +159,10 @@ class Director:
         if textured and self.avatar.gaussians is not None:
             return draw_splats(self.avatar, self.motion, frame, camera, behind)
         vertices = posed_vertices(self.avatar.rig, self.motion, frame)
-        return draw(self.avatar, vertices, camera, behind, light=self._light(frame), textured=textured)
+        return draw(
+            self.avatar, vertices, camera, behind, light=self._light(frame), textured=textured,
+            expression=_expression(self.motion, frame),
+        )  # fmt: skip
 
     def _originals(self, frames: "range | list[int]") -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         if self.footage is None or not (self.settings.compare or self.settings.background == "footage"):
@@ -234,6 +237,13 @@ def _side_by_side(panels: list[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray,
     return np.concatenate(panels, 1)
 
 
+def _expression(motion: Motion | None, frame: int) -> Tensor | None:
+    """Coefficients of a frame, the last one's after the end."""
+    if motion is None or motion.frames == 0:
+        return None
+    return motion.expression[min(max(frame, 0), motion.frames - 1)]
+
+
 SHEET_SHAPES = ("jawOpen", "eyeBlink", "mouthSmile", "eyeLookLeft", "mouthPucker", "browInnerUp")
 
 
@@ -275,7 +285,8 @@ def _figure(
     """The first frame of a motion, in the studio's light: splats where there are some."""
     if textured and avatar.gaussians is not None:
         return draw_splats(avatar, motion, 0, camera, behind)
-    return draw(avatar, posed_vertices(avatar.rig, motion, 0), camera, behind, textured=textured)
+    vertices, expression = posed_vertices(avatar.rig, motion, 0), _expression(motion, 0)
+    return draw(avatar, vertices, camera, behind, textured=textured, expression=expression)
 
 
 def _footage_rows(avatar: Avatar, footage: Capture, size: int) -> list[list[np.ndarray]]:
@@ -298,7 +309,7 @@ def _footage_rows(avatar: Avatar, footage: Capture, size: int) -> list[list[np.n
         if avatar.gaussians is not None:
             render = draw_splats(avatar, motion, t, camera, blank)
         else:
-            render = draw(avatar, vertices, camera, blank, light=director._light(t))
+            render = draw(avatar, vertices, camera, blank, light=director._light(t), expression=_expression(motion, t))
         cells.append([_around_head(p, vertices, camera, size) for p in (original, overlay, render)])
     return [[panel for cell in cells[:2] for panel in cell], *([cells[2]] if len(cells) > 2 else [])]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor
 
 from avatar3d import __version__
@@ -27,6 +27,8 @@ from avatar3d.typing import typed
 
 SHAPE_STEP = 1e-6
 """Metres: spacing of the stored displacements, unless they reach further than 32 mm."""
+WRINKLE_SIZE = 512
+"""Texels a side of what expressions add to a normal map."""
 TOLERANCE = 2e-5
 """Metres: a page whose neutral mesh or shapes read back differ by more is not kept."""
 
@@ -106,8 +108,21 @@ def _add_surface(block: Block, avatar: Avatar) -> None:
         if looks.normals is not None:
             block.facts["bumps"] = "image/png"
             block.add("bumps", np.frombuffer(normal_png(looks.normals.numpy()), np.uint8))
+        if looks.normals is not None and looks.wrinkles is not None:
+            own = looks.wrinkles
+            block.facts["wrinkles"] = {"scales": own.scales.tolist(), "mixing": own.mixing.tolist()}
+            block.add("wrinkles", _smaller(own.slopes).numpy())
     else:
         block.facts["albedo"] = srgb_to_linear(torch.tensor(CLAY)).tolist()
+
+
+def _smaller(slopes: Int8[Tensor, "e h w 2"]) -> Int8[Tensor, "e n m 2"]:
+    """Means of blocks, of at most `WRINKLE_SIZE` a side."""
+    e, h, w, _ = slopes.shape
+    k = max(1, min(h, w) // WRINKLE_SIZE)
+    if k == 1 or h % k or w % k:
+        return slopes
+    return slopes.view(e, h // k, k, w // k, k, 2).float().mean((2, 4)).round().to(torch.int8)
 
 
 def _add_motion(block: Block, rig: Rig, motion: Motion) -> None:

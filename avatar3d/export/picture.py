@@ -18,7 +18,7 @@ from avatar3d.geometry.transform import make_transform
 from avatar3d.models.rig import pose_rig
 from avatar3d.render.mesh import camera_points
 from avatar3d.render.shading import CLAY, irradiance, studio_light
-from avatar3d.types import Avatar, Camera, Motion, Rig
+from avatar3d.types import Avatar, Camera, Motion, Rig, TextureSet
 from avatar3d.typing import typed
 
 SUPERSAMPLING = 2
@@ -87,6 +87,7 @@ def draw(
     light: Float[Tensor, "9 3"] | None = None,
     textured: bool = True,
     opacity: float = 1.0,
+    expression: Float[Tensor, "s"] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draws a posed avatar over a background of the camera's size.
 
@@ -98,6 +99,7 @@ def draw(
         light: Irradiance in world space; the studio's when left out.
         textured: False draws clay: the shape alone, with its normal map.
         opacity: 1 hides the background.
+        expression: Coefficients of the pose, for the wrinkles that they make.
 
     Raises:
         ValueError: the background is not of the camera's size.
@@ -109,7 +111,8 @@ def draw(
     if box is None:
         return out
     left, top, right, bottom = box
-    linear, covered = _lit(avatar, vertices, _crop(camera, box), picture_light() if light is None else light, textured)
+    light = picture_light() if light is None else light
+    linear, covered = _lit(avatar, vertices, _crop(camera, box), light, textured, expression)
     colour, covered = _shrink(linear), _shrink(covered[..., None])
     # Blended in sRGB, as every image program does; `linear` is black where there is nothing, so un-multiply first.
     colour = linear_to_srgb((colour / covered.clamp_min(1e-6)).clamp(0, 1))
@@ -119,7 +122,9 @@ def draw(
     return out
 
 
-def _lit(avatar: Avatar, vertices: Tensor, camera: Camera, light: Tensor, textured: bool) -> tuple[Tensor, Tensor]:
+def _lit(
+    avatar: Avatar, vertices: Tensor, camera: Camera, light: Tensor, textured: bool, expression: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Linear RGB [h, w, 3], black where there is nothing, and coverage [h, w]. Light is evaluated at vertices, or
     where there is a normal map at every sample."""
     rig, looks = avatar.rig, avatar.appearance
@@ -137,7 +142,7 @@ def _lit(avatar: Avatar, vertices: Tensor, camera: Camera, light: Tensor, textur
     else:
         vertex, at, corners = split_corners(rig.faces, rig.uvs, rig.uv_faces)
         tangents = vertex_tangents(vertices[vertex].float(), normals[vertex], rig.uvs[at].float(), corners)
-        here, bend = covered[..., None], ops.sample_texture(_bends(looks.normals), uv)
+        here, bend = covered[..., None], ops.sample_texture(_bends(looks, expression), uv)
         bent = bent_normals(spread(normals, rig.faces)[covered], spread(tangents, corners)[covered], bend[covered])
         picture = torch.zeros_like(bend).masked_scatter(here, irradiance(bent, light.float()))
     if textured and looks is not None and uv is not None:
@@ -161,9 +166,20 @@ def _linear_texture(albedo: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "1 h w 3"]:
     return _once("albedo", albedo, srgb_to_linear)
 
 
-def _bends(normals: UInt8[Tensor, "h w 3"]) -> Float[Tensor, "1 h w 3"]:
-    """A normal map's directions; 128 is nought."""
-    return _once("normals", normals, lambda x: (255 * x - 128) / 127.5)
+def _bends(looks: TextureSet, expression: Tensor | None) -> Float[Tensor, "1 h w 3"]:
+    """The normal map's directions (128 is nought), with the expression's wrinkles."""
+    assert looks.normals is not None
+    still = _once("normals", looks.normals, lambda x: (255 * x - 128) / 127.5)
+    if looks.wrinkles is None or expression is None:
+        return still
+    weights = looks.wrinkles.weights(expression.float())
+    if not weights.any():
+        return still
+    added = torch.zeros_like(still)
+    for slopes, weight in zip(looks.wrinkles.slopes, (weights / 127).tolist(), strict=True):
+        if weight:
+            added[0, ..., :2].add_(slopes, alpha=weight)
+    return torch.cat([still[..., :2] / still[..., 2:].clamp_min(0.1), torch.ones_like(still[..., :1])], -1) + added
 
 
 def _joint(rig: Rig, name: str) -> int:

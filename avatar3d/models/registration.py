@@ -12,7 +12,14 @@ from avatar3d.errors import TrackingError
 from avatar3d.geometry.surface import face_normals, points_on_faces
 from avatar3d.geometry.transform import apply, make_transform, procrustes
 from avatar3d.models.linear import LandmarkEmbedding, LinearModel
-from avatar3d.models.registration_coefficients import Coefficients, LandmarkTargets, fit_coefficients, posed
+from avatar3d.models.registration_coefficients import (
+    LANDMARK_DISCOUNT,
+    LANDMARKS_OF_ONE,
+    Coefficients,
+    LandmarkTargets,
+    fit_coefficients,
+    posed,
+)
 from avatar3d.models.registration_eyes import eye_openings
 from avatar3d.models.registration_freeform import Marks, fit_displacement, flipped_faces, unfolded
 from avatar3d.models.registration_inside import settle_inside
@@ -89,6 +96,7 @@ def register(
     *,
     samples: int = 60_000,
     seed: int = 0,
+    resting: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Registration:
     """Fits a model to a scan: coefficients first, then a free-form displacement.
@@ -101,6 +109,8 @@ def register(
         embedding: Where the model has these landmarks.
         samples: Points that are spread over the scan.
         seed: Of that.
+        resting: Whether the scan is at rest: a small expression is then the person's shape. If not, the model is one
+            of the person and only the expression is sought.
         progress: Called with stage, done, total.
 
     Raises:
@@ -123,7 +133,8 @@ def register(
         )
     surface = _right_side_out(model, parts, surface)
     marks = LandmarkTargets(
-        points=apply(T, landmarks.double()).float(), sigma=sigma * 0.09, embedding=embedding
+        points=apply(T, landmarks.double()).float(), sigma=sigma * 0.09, embedding=embedding,
+        count=LANDMARK_DISCOUNT if resting else LANDMARKS_OF_ONE,
     )  # fmt: skip
     start = Coefficients(
         identity=torch.zeros(len(model.identity_basis)), expression=torch.zeros(len(model.expression_basis)),
@@ -145,7 +156,7 @@ def register(
     moved, joints = settle_inside(model, parts, v, moved, surface, openings)
     moved, _ = unfolded(v, moved, parts, model.faces.long())
     vertices = v + moved
-    if not _is_shown(model, parts, c):  # what the expression did is then part of the shape
+    if resting and not _is_shown(model, parts, c):  # what the expression did is then part of the shape
         c = _at_ease(c)
         moved = vertices - posed(model, c)
     skin = model.faces.long()[parts.shell[model.faces.long()].all(1)]

@@ -21,7 +21,9 @@ SIGMA = 1e-3
 OBSERVATIONS = 350
 """Independent ones that a whole scan counts for: neighbouring points err together."""
 LANDMARK_DISCOUNT = 25.0
-"""Landmarks, too: all together count for so many."""
+"""Landmarks, too: all together count for so many. Of a known person they tell what slides along the surface, such as
+brows, and count for more."""
+LANDMARKS_OF_ONE = 300.0
 LANDMARK_SIGMA = 2e-3
 EXPRESSION_SIGMA = 0.4
 EXPRESSION_L1 = 4.0
@@ -45,6 +47,8 @@ class LandmarkTargets:
     sigma: Float[Tensor, "n"]
     """Metres; infinite for those that do not count."""
     embedding: LandmarkEmbedding
+    count: float = LANDMARK_DISCOUNT
+    """Independent observations that all together count for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +222,7 @@ def _landmark_rows(
     off = gap.norm(dim=1) / sigma.sqrt()
     # an open mouth is far from where it starts
     w = 1 / sigma / (1 + (off / (12 if alone else 2)).square())
-    w = w * ((4 if alone else 1) * LANDMARK_DISCOUNT / max(1, len(use)))
+    w = w * ((4 if alone else 1) * marks.count / max(1, len(use)))
     D = points_on_faces(columns, model.faces, e.faces[use], e.weights[use])  # [q, n, 3]
     rows = D.permute(1, 2, 0).reshape(3 * len(use), -1)
     about = marks.points[use] - middle

@@ -235,11 +235,9 @@ def _fit_scan(
     inputs: Sequence[Path | str], output: Path, settings: FitSettings, report: Path | None, progress: Progress | None,
     say: Say,
 ) -> dict:  # fmt: skip
-    if len(inputs) > 1:
-        raise UsageError(
-            f"fit: {len(inputs)} inputs, of which some are scans; one scan is one avatar. Frames that move are driven "
-            "from: `avatar3d drive --from FOLDER`."
-        )
+    footage = [Path(item).name for item in inputs if not is_scan(item)]
+    if footage:
+        raise UsageError(f"fit: {footage[0]} is no scan, and others of the inputs are; give one or the other.")
     given = {"--cameras": settings.cameras, "--mask": settings.mask, "--face": settings.face}
     for name, value in given.items():
         if value is not None:
@@ -247,7 +245,7 @@ def _fit_scan(
     if settings.appearance != "mesh":
         raise UsageError("fit: a scan becomes a textured mesh; --appearance splats is for footage. Leave it out.")
     return fit_scan(
-        inputs[0], output, model=settings.model, landmarks=settings.landmarks,
+        inputs[0], output, expressions=inputs[1:], model=settings.model, landmarks=settings.landmarks,
         texture_size=QUALITY[settings.quality]["texture_size"], light=settings.light, seed=settings.seed, report=report,
         progress=progress, say=say,
     )  # fmt: skip

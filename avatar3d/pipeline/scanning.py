@@ -5,7 +5,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from avatar3d.models.registration_parts import model_parts
 from avatar3d.models.rig import build_rig
 from avatar3d.nets.registry import NETWORKS
 from avatar3d.pipeline.common import Progress, Say
+from avatar3d.pipeline.expressions import learn_expressions
 from avatar3d.track.scan import SCHEME, ScanLandmarks, find_landmarks
 from avatar3d.track.scan_landmarks import read_landmarks
 from avatar3d.types import ARKIT_INDEX, Avatar, Rig
@@ -54,6 +55,7 @@ def fit_scan(
     source: Path | str,
     output: Path | str,
     *,
+    expressions: Sequence[Path | str] = (),
     model: str = "head",
     landmarks: Path | str | None = None,
     texture_size: int = 1024,
@@ -63,7 +65,7 @@ def fit_scan(
     progress: Progress | None = None,
     say: Say = lambda line: None,
 ) -> dict:
-    """A scan to an `.avatar` file, checked by reading it back.
+    """A scan, and others of the same person with expressions, to an `.avatar` file, checked by reading it back.
 
     Returns:
         The report: `surface`, `units` and the rest (DESIGN.md 7).
@@ -76,11 +78,11 @@ def fit_scan(
     output = Path(output)
     timings: dict[str, float] = {}
     with _timed(timings, "open"):
-        scan = read_mesh(source)
+        scan, others = read_mesh(source), [read_mesh(path) for path in expressions]
         loaded = models.load(model)
     fitted = reconstruct_scan(
-        scan, loaded, landmarks=landmarks, texture_size=texture_size, light=light, seed=seed, timings=timings,
-        progress=progress, say=say,
+        scan, loaded, expressions=others, landmarks=landmarks, texture_size=texture_size, light=light, seed=seed,
+        timings=timings, progress=progress, say=say,
     )  # fmt: skip
     with _timed(timings, "save"):
         storage.save(output, fitted.avatar)
@@ -101,6 +103,7 @@ def reconstruct_scan(
     scan: Mesh,
     model: LinearModel,
     *,
+    expressions: Sequence[Mesh] = (),
     landmarks: Path | str | None = None,
     texture_size: int = 1024,
     light: ScanLight = "auto",
@@ -114,6 +117,7 @@ def reconstruct_scan(
     Args:
         scan: Mesh or cloud, in any units and axes.
         model: A model with landmarks.
+        expressions: Further scans of the same person with expressions: see `learn_expressions`.
         landmarks: A file of 68 or 51 landmarks on the scan, where there is one.
         texture_size: Side of the texture, a multiple of 64.
         light: Whether the scan's light is divided out of its colours: "auto" where it comes from a side.
@@ -147,10 +151,18 @@ def reconstruct_scan(
             texture = replace(texture, normals=detail.normals)
         if progress:
             progress("texture", 1, 1)
+    told: list[dict] = []
+    if expressions:
+        with _timed(timings, "expressions"):
+            rig, texture, told = learn_expressions(
+                expressions, model, rig, texture, detail, size=texture_size, seed=seed, progress=progress, say=say
+            )
     with _timed(timings, "measure"):
         report = _report(scan, model, r, given, found)
         if scan.is_coloured:
             report["scan"]["light"] = "kept" if texture.light is None else "divided out"
+        if told:
+            report["expressions"] = told
     avatar = Avatar(
         model=model.name, identity=r.identity, rig=rig, appearance=texture,
         manifest=_manifest(scan, model, report, texture_size),
@@ -260,7 +272,10 @@ def _manifest(scan: Mesh, model: LinearModel, report: dict, texture_size: int) -
             for n in NETWORKS.values()
             if n.name in ("face_detector", "face_landmarks")
         ],
-        "footage": [{"name": scan.name, "kind": "scan", "frames": 1}],
+        "footage": [
+            {"name": name, "kind": "scan", "frames": 1}
+            for name in (scan.name, *(e["name"] for e in report.get("expressions", ())))
+        ],
         "scan": report["scan"] | {"units": report["units"]},
         "appearance": {"kind": "mesh", "texture_size": texture_size},
     }

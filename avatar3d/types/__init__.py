@@ -1,7 +1,7 @@
 """What passes between stages: frozen dataclasses of torch CPU tensors."""
 
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
-from avatar3d.types.avatar import Avatar, Footage, TextureSet
+from avatar3d.types.avatar import Avatar, Footage, TextureSet, Wrinkles
 from avatar3d.types.camera import Camera
 from avatar3d.types.capture import Capture, Frame, View
 from avatar3d.types.gaussians import Gaussians
@@ -27,4 +27,5 @@ __all__ = [
     "TextureSet",
     "Track",
     "View",
+    "Wrinkles",
 ]

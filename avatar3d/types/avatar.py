@@ -2,13 +2,28 @@
 
 from dataclasses import dataclass, field
 
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Int8, UInt8
 from torch import Tensor
 
 from avatar3d.types.camera import Camera
 from avatar3d.types.gaussians import Gaussians
 from avatar3d.types.motion import Motion
 from avatar3d.types.rig import Rig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrinkles:
+    """What expressions add to the normal map's slopes: the sum of maps, each times its own mix of coefficients."""
+
+    slopes: Int8[Tensor, "e h w 2"]
+    """Of the surface's detail against tangent and bitangent (the normal's x / z and y / z); 127 is `scales`."""
+    scales: Float[Tensor, "e"]
+    mixing: Float[Tensor, "e s"]
+    """Weights of the maps are these times the rig's coefficients, kept within -1..1."""
+
+    def weights(self, expression: Float[Tensor, "s"]) -> Float[Tensor, "e"]:
+        """Of the maps (at 127) in a face with these coefficients."""
+        return (self.mixing @ expression).clamp(-1, 1) * self.scales
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +41,8 @@ class TextureSet:
     """255 where the footage showed the texel, 0 where it was completed."""
     normals: UInt8[Tensor, "nh nw 3"] | None = None
     """Detail that the mesh is too coarse for: tangent-space normals, x along u, y along v (up), 128 128 255 flat."""
+    wrinkles: Wrinkles | None = None
+    """Detail that comes and goes with expressions, on top of `normals`."""
 
 
 @dataclass(frozen=True, kw_only=True)

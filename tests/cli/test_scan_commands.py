@@ -76,7 +76,7 @@ def test_exports(fitted):
 @pytest.mark.parametrize(
     "options, status, text",
     [
-        (["{a}", "{b}"], 2, "one scan is one avatar"),
+        (["{a}", "clip.mp4"], 2, "clip.mp4 is no scan"),
         (["{a}", "--appearance", "splats"], 2, "is for footage"),
         (["{a}", "--cameras", "c.json"], 2, "--cameras is for footage"),
         (["{a}", "--landmarks", "{b}"], 1, "holds no landmarks"),

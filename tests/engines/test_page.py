@@ -18,7 +18,7 @@ from avatar3d.export.picture import front_camera, posed_vertices
 from avatar3d.export.splat_frame import posed_splats
 from avatar3d.models.anchors import with_anchors
 from avatar3d.render.splats import render_gaussians
-from avatar3d.types import Motion
+from avatar3d.types import Motion, Wrinkles
 
 SIZE = 256
 
@@ -95,7 +95,8 @@ def test_a_normal_map(avatar, tmp_path):
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     waves = torch.stack([0.5 * torch.sin(x * 0.8), 0.5 * torch.sin(y * 0.5), torch.full((64, 64), 0.7)], -1)
     normals = (127.5 * torch.nn.functional.normalize(waves, dim=-1) + 128).floor().to(torch.uint8)
-    bumpy = replace(avatar, appearance=replace(avatar.appearance, normals=normals))
+    looks = replace(avatar.appearance, normals=normals)
+    bumpy = replace(avatar, appearance=looks)
     script = """await a.ready; await send("first", await a.image());
         a.setFrame(7); await send("frame", await a.image());"""
     made = export(bumpy, tmp_path / "bumpy.html")
@@ -105,6 +106,24 @@ def test_a_normal_map(avatar, tmp_path):
         psnr = psnr_inside(pixels(sent[name]), expected)
         assert psnr > 30, (name, psnr)
         assert psnr_inside(ours(avatar, tmp_path, frame=frame), expected) < psnr - 6
+
+
+def test_wrinkles(avatar, tmp_path):
+    """Come with the expression as in our own pictures."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    flat = torch.tensor([128, 128, 255], dtype=torch.uint8).expand(64, 64, 3).contiguous()
+    maps = torch.stack([torch.stack([torch.sin(x * 0.7), 0.0 * x], -1), torch.stack([0.0 * x, torch.sin(y * 0.4)], -1)])
+    mixing = torch.zeros(2, 52)
+    mixing[0, 3], mixing[1, 7] = 0.9, -2.0
+    own = Wrinkles(slopes=(127 * maps).round().to(torch.int8), scales=torch.tensor([0.8, 0.6]), mixing=mixing)
+    looks = replace(avatar.appearance, normals=flat)
+    plain, lined = (replace(avatar, appearance=replace(looks, wrinkles=w)) for w in (None, own))
+    page = export(lined, tmp_path / "lined.html")
+    script = "await a.ready; a.setFrame(7); await send('frame', await a.image());"
+    _, sent, _ = run_page(page, script, query="camera=front&ui=0", size=(SIZE, SIZE))
+    expected = ours(lined, tmp_path, frame=7)
+    psnr = psnr_inside(pixels(sent["frame"]), expected)
+    assert psnr > 30 and psnr_inside(ours(plain, tmp_path, frame=7), expected) < psnr - 6
 
 
 def drawn_splats(avatar, frame: int, size: int) -> np.ndarray:

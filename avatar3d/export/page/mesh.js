@@ -37,9 +37,15 @@ void main() {
   gl_Position = u_clip * vec4(texelFetch(u_vertices, at, 0).xyz, 1);
 }`;
 
+const MOST_WRINKLES = 6;
+
 const FRAGMENT = `${HEAD}${LIGHT}
+precision highp sampler2DArray;
 uniform sampler2D u_texture;
 uniform sampler2D u_bumps;
+uniform sampler2DArray u_wrinkles;
+uniform float u_weights[${MOST_WRINKLES}];
+uniform int u_layers;
 uniform bool u_textured;
 uniform bool u_bumpy;
 uniform vec3 u_albedo;
@@ -53,6 +59,9 @@ void main() {
   vec3 lit = v_lit;
   if (u_bumpy) {
     vec3 bend = (255.0 * texture(u_bumps, v_uv).xyz - 128.0) / 127.5;
+    if (u_layers > 0) bend = vec3(bend.xy / max(bend.z, 0.1), 1);
+    for (int i = 0; i < u_layers; i++)
+      if (u_weights[i] != 0.0) bend.xy += u_weights[i] * texture(u_wrinkles, vec3(v_uv, i)).xy;
     vec3 n = normalize(v_normal);
     vec3 t = normalize(v_tangent.xyz);
     lit = irradiance(normalize(bend.x * t + bend.y * v_tangent.w * cross(n, t) + bend.z * n)) * u_albedo;
@@ -110,6 +119,21 @@ export class MeshPicture {
       this.tangents = new Tangents(block.stored("corner_vertex"), block.numbers("corner_uv"), triangles);
       this.tangentTable = table(gl, "rgba32f", this.tangents.count);
     }
+    this.mixing = [];
+    this.weights = new Float32Array(MOST_WRINKLES);
+    this.wrinkles = gl.createTexture();
+    gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.wrinkles);
+    if (block.has("wrinkles")) {
+      const [layers, height, width] = block.entry("wrinkles").shape;
+      Object.assign(this, block.facts.wrinkles); // mixing, scales
+      const data = block.stored("wrinkles");
+      gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+      gl.texImage3D(gl.TEXTURE_2D_ARRAY, 0, gl.RG8_SNORM, width, height, layers, 0, gl.RG, gl.BYTE, data);
+      gl.pixelStorei(gl.UNPACK_ALIGNMENT, 4);
+    } else {
+      gl.texImage3D(gl.TEXTURE_2D_ARRAY, 0, gl.RG8_SNORM, 1, 1, 1, 0, gl.RG, gl.BYTE, new Int8Array(2));
+    }
+    gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MAX_LEVEL, 0);
     gl.bindVertexArray(null);
     this.corners = triangles.length;
     this.empty = table(gl, "rgba32f", 1);
@@ -149,12 +173,16 @@ export class MeshPicture {
   }
 
   /** After the rig was posed. */
-  update() {
+  update(expression) {
     const { gl, rig } = this;
     rig.updateNormals();
     refill(gl, this.vertices, "rgba32f", rig.count, rig.vertices);
     refill(gl, this.normals, "rgba32f", rig.count, rig.normals);
     if (!this.tangents) return;
+    this.mixing.forEach((mix, i) => {
+      const sum = mix.reduce((total, m, s) => total + m * expression[s], 0);
+      this.weights[i] = Math.min(1, Math.max(-1, sum)) * this.scales[i];
+    });
     this.tangents.update(rig.vertices, rig.normals);
     refill(gl, this.tangentTable, "rgba32f", this.tangents.count, this.tangents.values);
   }
@@ -189,12 +217,18 @@ export class MeshPicture {
     attach(gl, 3, this.tangentTable || this.empty, places.u_tangents);
     attach(gl, 4, this.bumps || this.empty, places.u_bumps);
     gl.uniform1i(places.u_bumpy, this.bumps ? 1 : 0);
+    gl.uniform1i(places.u_layers, this.mixing.length);
+    gl.uniform1fv(places.u_weights, this.weights);
+    gl.activeTexture(gl.TEXTURE5);
+    gl.bindTexture(gl.TEXTURE_2D_ARRAY, this.wrinkles);
+    gl.uniform1i(places.u_wrinkles, 5);
     const sampler = this.texture ? this.samplers[exact ? "exact" : "quick"] : null;
     for (const unit of [2, 4]) gl.bindSampler(unit, sampler);
+    gl.bindSampler(5, this.texture ? this.samplers.exact : null);
     gl.bindVertexArray(this.array);
     gl.drawElements(gl.TRIANGLES, this.corners, gl.UNSIGNED_INT, 0);
     gl.bindVertexArray(null);
-    for (const unit of [2, 4]) gl.bindSampler(unit, null);
+    for (const unit of [2, 4, 5]) gl.bindSampler(unit, null);
     gl.disable(gl.DEPTH_TEST);
     if (target.resolved) {
       gl.bindFramebuffer(gl.READ_FRAMEBUFFER, target.drawn);
