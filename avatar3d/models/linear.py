@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from avatar3d.ops import pose_joints, skin
+from avatar3d.ops import SkinnedBasis, pose_joints, pose_mesh, skin
 from avatar3d.typing import Backend, typed
 
 
@@ -96,7 +96,7 @@ class LinearModel:
             coefficients.append((R[:, 1:] - torch.eye(3).to(R)).flatten(1))
             bases.append(self.pose_basis)
         template = self.template.reshape(1, -1).to(identity)
-        whole = self._whole_basis
+        whole = self._basis.whole
         if sum(map(len, bases)) == len(whole):
             return torch.addmm(template, torch.cat(coefficients, 1), whole.to(identity)).view(-1, *self.template.shape)
         flat = template.expand(len(identity), -1)
@@ -105,10 +105,35 @@ class LinearModel:
         return flat.view(-1, *self.template.shape)
 
     @cached_property
-    def _whole_basis(self) -> Float[Tensor, "q n"]:
-        """Identity, expression and pose bases in one matrix of q rows."""
-        bases = [self.identity_basis, self.expression_basis] + ([] if self.pose_basis is None else [self.pose_basis])
-        return torch.cat([basis.flatten(1) for basis in bases])
+    def _basis(self) -> SkinnedBasis:
+        """All that is constant, as `ops.pose_mesh` takes it."""
+        joints = self.joint_expression_basis
+        if joints is None:
+            joints = self.joint_identity_basis.new_zeros(len(self.expression_basis), *self.joint_template.shape)
+        return SkinnedBasis(
+            parents=self.joint_parents, template=self.template, bases=(self.identity_basis, self.expression_basis),
+            pose_basis=self.pose_basis, joint_template=self.joint_template,
+            joint_basis=torch.cat([self.joint_identity_basis, joints]), weights=self.skinning_weights,
+        )  # fmt: skip
+
+    @cached_property
+    def _is_constant(self) -> bool:
+        """Whether one operation does the whole forward pass: nobody wants gradients of the model itself."""
+        arrays = (self.template, self.identity_basis, self.expression_basis, self.pose_basis, self.joint_template,
+                  self.joint_identity_basis, self.joint_expression_basis, self.skinning_weights)  # fmt: skip
+        if self.expression_scale is not None and self.joint_expression_basis is not None:
+            return False  # joints move by the expression as it is, vertices by the scaled one
+        return len(self.joint_names) > 0 and not any(x is not None and x.requires_grad for x in arrays)
+
+    def _factors(self, identity: Tensor, expression: Tensor | None) -> Tensor | None:
+        """All coefficients of a model in one row each; None where some are missing."""
+        if expression is None or identity.shape[1] < len(self.identity_basis):
+            return None
+        if expression.shape[1] < len(self.expression_basis):
+            return None
+        if self.expression_scale is not None:
+            expression = expression * (1 + identity @ self.expression_scale.to(identity))[:, None]
+        return torch.cat([identity, expression], 1)
 
     @typed
     def scale(self, identity: Float[Tensor, "b k"]) -> Float[Tensor, "b"]:
@@ -149,6 +174,13 @@ class LinearModel:
             translation: Added to everything, metres.
             backend: As for `ops.skin`.
         """
+        factors = self._factors(identity, expression) if self._is_constant else None
+        if rotations is not None and factors is not None:
+            posed = pose_mesh(self._basis, factors, rotations, backend=backend)
+            if translation is None:
+                return Posed(vertices=posed.vertices, joints=posed.joints, rest=posed.rest)
+            moved = posed.vertices + translation[:, None], posed.joints + translation[:, None]
+            return Posed(vertices=moved[0], joints=moved[1], rest=posed.rest)
         joints = self.joints(identity, expression)
         if rotations is None:
             vertices = rest = self._rest(identity, expression, None)

@@ -7,6 +7,7 @@ from avatar3d.ops.landmark_equations import LandmarkRows, NormalEquations, landm
 from avatar3d.ops.nearest_on_mesh import FaceTree, Nearest, face_tree, nearest_on_mesh
 from avatar3d.ops.photometric_loss import photometric_loss
 from avatar3d.ops.pose_joints import JointPoses, pose_joints
+from avatar3d.ops.pose_mesh import PosedMesh, SkinnedBasis, pose_mesh
 from avatar3d.ops.project_splats import ProjectedSplats, project_splats
 from avatar3d.ops.rasterize import Raster, rasterize
 from avatar3d.ops.render_splats import SplatImage, render_splats
@@ -24,10 +25,12 @@ __all__ = [
     "LandmarkRows",
     "Nearest",
     "NormalEquations",
+    "PosedMesh",
     "ProjectedSplats",
     "Raster",
     "SplatImage",
     "RiggedSplats",
+    "SkinnedBasis",
     "antialias",
     "blend_splats",
     "face_neighbours",
@@ -37,6 +40,7 @@ __all__ = [
     "nearest_on_mesh",
     "photometric_loss",
     "pose_joints",
+    "pose_mesh",
     "project_splats",
     "rasterize",
     "rig_splats",

@@ -52,12 +52,13 @@ def pose_joints(
             f"pose_joints: parents {parents} of {rest.shape[1]} joints; expected one each, -1 or an earlier joint."
         )
     if native.use_native(backend, "pose_joints", rest):
-        return JointPoses(*_pose_joints(rest.contiguous(), rotvecs.contiguous(), _tensor(parents, rest.device)))
+        return JointPoses(*_pose_joints(rest.contiguous(), rotvecs.contiguous(), parents_tensor(parents, rest.device)))
     return JointPoses(*reference.pose_joints(parents, rest, rotvecs))
 
 
 @lru_cache(64)
-def _tensor(parents: tuple[int, ...], device: torch.device) -> Tensor:
+def parents_tensor(parents: tuple[int, ...], device: torch.device) -> Tensor:
+    """As the kernels read them."""
     return torch.tensor(parents, dtype=torch.int32, device=device)
 
 

@@ -51,10 +51,10 @@ def test_gradcheck(rng, device, size):
 
 
 def test_opcheck(rng, device):
-    from avatar3d.ops.pose_joints import _pose_joints, _tensor
+    from avatar3d.ops.pose_joints import _pose_joints, parents_tensor
 
     parents, rest, rotvecs = make_inputs(rng, device, b=2, j=5)
-    torch.library.opcheck(_pose_joints.custom_op, (rest, rotvecs, _tensor(parents, rest.device)))
+    torch.library.opcheck(_pose_joints.custom_op, (rest, rotvecs, parents_tensor(parents, rest.device)))
 
 
 def test_joints_stay_attached(rng, device):
