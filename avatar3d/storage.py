@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import struct
 import typing
 from collections.abc import Iterator
@@ -81,7 +82,11 @@ def save(path: str | Path, value: Avatar | Motion | Track) -> None:
     tensors: dict[str, Tensor] = {}
     header = {"format": "avatar3d", "version": FORMAT_VERSION, "kind": kind, "value": _flatten(value, "", tensors)}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"avatar3d": json.dumps(header)})
+        try:
+            save_file(tensors, temporary, metadata={"avatar3d": json.dumps(header)})
+        except safetensors.SafetensorError as error:  # it wraps the system's errors
+            said = re.search(r"I/O error: (.*?) \(os error", str(error))
+            raise OSError(said[1] if said else str(error)) from error
 
 
 def load(path: str | Path, kind: type[_T] | None = None) -> _T:

@@ -94,6 +94,18 @@ def test_motions_that_no_one_can_play_are_refused(tmp_path, changes, words):
         storage.load(tmp_path / "a.motion", Motion)
 
 
+def test_a_full_disk_is_told_in_words(rng, tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise storage.safetensors.SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        )
+
+    monkeypatch.setattr(storage, "save_file", full)
+    with pytest.raises(FileError, match="Cannot write .*a.avatar: No space left on device. Check the folder"):
+        storage.save(tmp_path / "a.avatar", make_avatar(rng))
+    assert not list(tmp_path.iterdir())
+
+
 def test_output_places_are_checked_before_long_work(tmp_path):
     storage.check_writable(tmp_path / "new" / "folder" / "a.avatar")
     assert not (tmp_path / "new").exists()

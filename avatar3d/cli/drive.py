@@ -42,6 +42,7 @@ def run(arguments: Arguments) -> int:
     from avatar3d import storage
     from avatar3d.types import Motion
 
+    storage.check_writable(arguments.output)
     avatar = pipeline.load_avatar(arguments.avatar)
     if pipeline.is_speech(arguments.source):
         return _speak(arguments)

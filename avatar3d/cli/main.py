@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail("out of memory. Try --quality draft, or a shorter or smaller clip.", 1)
     except OSError as error:
-        return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+        return _fail(
+            f"{error.filename or 'file system'}: {error.strerror or error}. Check the folder and free space.", 1
+        )
     except Exception as error:
         if os.environ.get("AVATAR3D_TRACEBACK"):
             raise
