@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from avatar3d.appearance.chart import Chart, build_chart
-from avatar3d.appearance.regions import skin_faces
+from avatar3d.appearance.regions import faces_in, region, skin_faces
 from avatar3d.geometry.surface import face_normals, vertex_normals
 from avatar3d.geometry.tangents import bend_of, split_corners, vertex_tangents
 from avatar3d.geometry.transform import apply
@@ -34,6 +34,7 @@ ROUGHEST = 0.2
 STEEPEST = 1.0
 """Slope at which normals stop to tilt."""
 FLAT = (128, 128, 255)
+HEMS = ("lips_inner", "lid_margin", "lacrimal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,8 @@ def scan_detail(
     if scan.faces is None:
         return None
     chart, faces = build_chart(rig, size), rig.faces.long()
-    pick = chart.of_faces(skin_faces(rig))
+    hems = faces_in(rig, region(rig, *HEMS))  # thin folds that scans show as they happened to lie
+    pick = chart.of_faces(skin_faces(rig) & ~hems)
     n = normalize(chart.interpolate(vertex_normals(posed, faces), faces, pick), dim=1)
     where = _rounded(posed, faces[chart.face[pick].long()], chart.weights[pick], vertex_normals(posed, faces))
     points = apply(T_model_scan.double(), scan.vertices.double()).float()
@@ -167,7 +169,8 @@ def _slopes(d: Tensor, known: Tensor, rig: Rig, posed: Tensor, chart: Chart) -> 
     tangents = vertex_tangents(posed[vertex], smooth, rig.uvs[uv].to(posed), corners)
     smooth, tangents = chart.interpolate(smooth, corners), chart.interpolate(tangents, corners)
     bend = bend_of(smooth, tangents, normalize(smooth, dim=1) - gradient)
-    return chart.image(bend[:, :2] / bend[:, 2:].clamp_min(0.1))
+    slopes = bend[:, :2] / bend[:, 2:].clamp_min(0.1)
+    return chart.image(slopes * (STEEPEST / slopes.norm(dim=1, keepdim=True).clamp_min(STEEPEST)))
 
 
 def _normals(slopes: Tensor) -> Tensor:

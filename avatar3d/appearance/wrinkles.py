@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from avatar3d.appearance.detail import Detail
+from avatar3d.appearance.detail import STEEPEST, Detail
 from avatar3d.models.personal import shares
 from avatar3d.types import Wrinkles
 from avatar3d.typing import typed
@@ -37,7 +37,7 @@ def find_wrinkles(still: Detail, others: list[Detail], coefficients: Float[Tenso
         both = (still.known & detail.known).numpy().astype("float32")
         edge = torch.from_numpy(gaussian_filter(both, max(1.0, FADE * size))) * torch.from_numpy(both)
         rows.append((detail.slopes - still.slopes) * (2 * edge - 1).clamp_min(0)[..., None])
-    maps, mixing = torch.stack(rows), shares(coefficients).T
+    maps, mixing = torch.stack(rows).clamp(-STEEPEST, STEEPEST), shares(coefficients).T
     if not bool((maps != 0).any()):
         return None
     if len(maps) > MOST:
@@ -46,7 +46,6 @@ def find_wrinkles(still: Detail, others: list[Detail], coefficients: Float[Tenso
         maps, mixing = (directions.T @ flat).view(MOST, *maps.shape[1:]), directions.T @ mixing
         reach = (mixing @ coefficients.T).abs().amax(1).clamp_min(1e-6)
         maps, mixing = maps * reach[:, None, None, None], mixing / reach[:, None]
-    # the bytes are for slopes of at most 1
     most = maps.abs().flatten(1).amax(1).clamp(min=1e-6)
     slopes = (127 * maps / most[:, None, None, None]).round().to(torch.int8)
     return Wrinkles(slopes=slopes, scales=most, mixing=mixing)

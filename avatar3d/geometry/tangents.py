@@ -24,10 +24,11 @@ def split_corners(
     Returns:
         Of each such vertex: its vertex and its uv; and the triangles' corners among them.
     """
-    mirrored = (_uv_area(uvs, uv_faces) < 0).long()[:, None].expand(-1, 3)
-    keys = torch.stack([faces.long(), uv_faces.long(), mirrored], 2).view(-1, 3)
-    unique, inverse = torch.unique(keys, dim=0, return_inverse=True)
-    return unique[:, 0], unique[:, 1], inverse.view(-1, 3)
+    mirrored = (_uv_area(uvs, uv_faces) < 0).long()[:, None]
+    keys = 2 * (faces.long() * len(uvs) + uv_faces.long()) + mirrored
+    unique, inverse = torch.unique(keys, return_inverse=True)
+    pairs = unique // 2
+    return pairs // max(1, len(uvs)), pairs % max(1, len(uvs)), inverse
 
 
 @typed

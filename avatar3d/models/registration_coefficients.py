@@ -145,7 +145,8 @@ def _step(
         H.diagonal()[k : k + e] += sigma**-2
         g[k : k + e] += x / sigma**2
         if unknown.named:
-            g[k : k + e] += 0.5 * EXPRESSION_L1
+            # the more landmarks count, the more errors of theirs shapes could follow together
+            g[k : k + e] += 0.5 * EXPRESSION_L1 * max(1.0, marks.count / LANDMARK_DISCOUNT) ** 0.5
             lower[k : k + e], upper[k : k + e] = -x, 1 - x
     if unknown.jaw:
         H.diagonal()[k + e : k + e + 3] += 0.15**-2

@@ -30,42 +30,46 @@ export class Tangents {
   update(p, n) {
     const { vertex, triangles, values: out, sides, area } = this;
     out.fill(0);
-    const at = [0, 0, 0];
-    const flat = (x, y, z, m) => {
-      const size = n[m] * n[m] + n[m + 1] * n[m + 1] + n[m + 2] * n[m + 2];
-      const d = size > 0 ? (x * n[m] + y * n[m + 1] + z * n[m + 2]) / size : 0;
-      const [a, b, c] = [x - d * n[m], y - d * n[m + 1], z - d * n[m + 2]];
-      const s = 1 / Math.max(Math.hypot(a, b, c), 1e-20);
-      return [a * s, b * s, c * s];
-    };
+    const [t, ahead, behind] = [new Float64Array(3), new Float64Array(3), new Float64Array(3)];
     for (let f = 0; f < area.length; f++) {
       if (!area[f]) continue;
-      for (let k = 0; k < 3; k++) at[k] = 4 * vertex[triangles[3 * f + k]];
-      const [a, b, c] = at;
-      const s = Math.sign(area[f]);
-      const v2 = sides[4 * f + 3] * s;
-      const v1 = sides[4 * f + 1] * s;
-      const along = [0, 1, 2].map((i) => (p[b + i] - p[a + i]) * v2 - (p[c + i] - p[a + i]) * v1);
-      const size = Math.hypot(...along);
+      const a = 4 * vertex[triangles[3 * f]], b = 4 * vertex[triangles[3 * f + 1]], c = 4 * vertex[triangles[3 * f + 2]];
+      const v2 = area[f] > 0 ? sides[4 * f + 3] : -sides[4 * f + 3];
+      const v1 = area[f] > 0 ? sides[4 * f + 1] : -sides[4 * f + 1];
+      let x = (p[b] - p[a]) * v2 - (p[c] - p[a]) * v1;
+      let y = (p[b + 1] - p[a + 1]) * v2 - (p[c + 1] - p[a + 1]) * v1;
+      let z = (p[b + 2] - p[a + 2]) * v2 - (p[c + 2] - p[a + 2]) * v1;
+      const size = Math.sqrt(x * x + y * y + z * z);
       if (!(size > 1e-30)) continue;
+      x /= size, y /= size, z /= size;
       for (let k = 0; k < 3; k++) {
-        const [m, next, last] = [at[k], at[(k + 1) % 3], at[(k + 2) % 3]];
-        const t = flat(along[0] / size, along[1] / size, along[2] / size, m);
-        const ahead = flat(p[next] - p[m], p[next + 1] - p[m + 1], p[next + 2] - p[m + 2], m);
-        const behind = flat(p[last] - p[m], p[last + 1] - p[m + 1], p[last + 2] - p[m + 2], m);
-        const angle = Math.acos(Math.min(1, Math.max(-1, ahead[0] * behind[0] + ahead[1] * behind[1] + ahead[2] * behind[2])));
+        const m = k === 0 ? a : k === 1 ? b : c, next = k === 0 ? b : k === 1 ? c : a, last = k === 0 ? c : k === 1 ? a : b;
+        flatten(t, x, y, z, n, m);
+        flatten(ahead, p[next] - p[m], p[next + 1] - p[m + 1], p[next + 2] - p[m + 2], n, m);
+        flatten(behind, p[last] - p[m], p[last + 1] - p[m + 1], p[last + 2] - p[m + 2], n, m);
+        const cosine = ahead[0] * behind[0] + ahead[1] * behind[1] + ahead[2] * behind[2];
+        const angle = Math.acos(Math.min(1, Math.max(-1, cosine)));
         const to = 4 * triangles[3 * f + k];
-        for (let i = 0; i < 3; i++) out[to + i] += angle * t[i];
+        out[to] += angle * t[0], out[to + 1] += angle * t[1], out[to + 2] += angle * t[2];
       }
     }
     for (let v = 0; v < this.count; v++) {
       const m = 4 * vertex[v];
-      let t = flat(out[4 * v], out[4 * v + 1], out[4 * v + 2], m);
-      if (Math.hypot(...t) < 0.5) t = flat(...anyAcross(n.subarray(m, m + 3)), m);
+      flatten(t, out[4 * v], out[4 * v + 1], out[4 * v + 2], n, m);
+      if (t[0] * t[0] + t[1] * t[1] + t[2] * t[2] < 0.25) flatten(t, ...anyAcross(n.subarray(m, m + 3)), n, m);
       out.set(t, 4 * v);
       out[4 * v + 3] = this.side[v];
     }
   }
+}
+
+/** The unit vector of what a vector has across the normal that starts at n[m]. */
+function flatten(to, x, y, z, n, m) {
+  const size = n[m] * n[m] + n[m + 1] * n[m + 1] + n[m + 2] * n[m + 2];
+  const d = size > 0 ? (x * n[m] + y * n[m + 1] + z * n[m + 2]) / size : 0;
+  const a = x - d * n[m], b = y - d * n[m + 1], c = z - d * n[m + 2];
+  const s = 1 / Math.max(Math.sqrt(a * a + b * b + c * c), 1e-20);
+  to[0] = a * s, to[1] = b * s, to[2] = c * s;
 }
 
 /** The axis that lies most across a direction. */
