@@ -118,7 +118,7 @@ def _linearise(
     size: _SizePrior,
 ) -> _Linear:
     weights = measurement_weights(problem, obs, state, config)
-    single = equations(problem, obs, state, weights, config, shared=True, dtype=torch.float32)
+    single = equations(problem, obs, state, weights, config, shared=True, summed=True, dtype=torch.float32)
     eq = NormalEquations(*(value.double() for value in single))
     e, cameras, k = problem.expressions, len(state.focal), len(state.identity)
     n, s = e + 6, cameras + k

@@ -133,10 +133,11 @@ def equations(
     config: TrackConfig,
     *,
     shared: bool,
+    summed: bool = False,
     dtype: torch.dtype = torch.float64,
     rows: LandmarkRows | None = None,
 ) -> NormalEquations:
-    """Equations of every picture, with the pose's unknowns in world axes."""
+    """Equations of every picture, with the pose's unknowns in world axes; `summed` as for `landmark_equations`."""
 
     def cast(x: Tensor) -> Tensor:
         return x.to(dtype)
@@ -146,7 +147,7 @@ def equations(
         eq = landmark_equations(
             rows, cast(state.identity), cast(state.expression[obs.frame]),
             cast(camera_poses(obs, state)), cast(intrinsics(obs, state)), cast(obs.detections),
-            *(cast(w) for w in weights), cauchy=config.cauchy, discount=config.discount, shared=shared,
+            *(cast(w) for w in weights), cauchy=config.cauchy, discount=config.discount, shared=shared, summed=summed,
         )  # fmt: skip
     if _is_identity(obs.T_camera_world):
         return eq

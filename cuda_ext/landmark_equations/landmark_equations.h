@@ -30,6 +30,7 @@ struct LandmarkArgs {
     T cauchy;    // scale of the robust loss, in sigmas
     T discount;  // factor on every measurement, which are not independent
     bool shared;
+    bool summed;  // the identity's block of H: of all observations together in the first one's, 0 in the others
     T* scratch;  // [l, 3 + 1]: the neutral's landmarks, and in the first entry of the last column the expression scale
     T* H;        // [o, n, n]
     T* g;        // [o, n]

@@ -15,13 +15,13 @@ struct LandmarkEquations {
             m, "landmark_equations_forward",
             [](In points, In identity_basis, In expression_basis, In expression_scale, Index pairs, In identity,
                In expression, In pose, In intrinsics, In detections, In weights, In pair_weights, double cauchy,
-               double discount, bool shared, Out scratch, Out H, Out g, Out cost, Queue<Device> queue) {
+               double discount, bool shared, bool summed, Out scratch, Out H, Out g, Out cost, Queue<Device> queue) {
                 const LandmarkArgs<T> a{
                     points.data(), identity_basis.data(), expression_basis.data(), expression_scale.data(),
                     pairs.data(), identity.data(), expression.data(), pose.data(), intrinsics.data(),
                     detections.data(), weights.data(), pair_weights.data(), int64_t(detections.shape(0)),
                     int64_t(points.shape(0)), int64_t(identity_basis.shape(2)), int64_t(expression_basis.shape(2)),
-                    int64_t(pairs.shape(0)), T(cauchy), T(discount), shared, scratch.data(), H.data(), g.data(),
+                    int64_t(pairs.shape(0)), T(cauchy), T(discount), shared, summed, scratch.data(), H.data(), g.data(),
                     cost.data()};
                 const size_t o = size_t(a.o), l = size_t(a.l), n = size_t(a.unknowns());
                 require(identity_basis.shape(0) == l && expression_basis.shape(0) == l && detections.shape(1) == l &&

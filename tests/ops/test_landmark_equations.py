@@ -44,6 +44,26 @@ def test_native_equals_reference(rng, device, o, l, k, e, p, shared, dtype, tole
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * size)
 
 
+@pytest.mark.parametrize("o, l, k, e, p", [*SIZES, (4, 9, 40, 60, 12)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 2e-5)])
+def test_summed_identity_equals_the_sum(rng, device, o, l, k, e, p, dtype, tolerance):
+    rows, inputs = make_inputs(rng, device, o=o, l=l, k=k, e=e, p=p)
+    rows, inputs = rows.to(dtype), tuple(t.to(dtype) for t in inputs)
+    settings = dict(cauchy=15.0, discount=0.15, shared=True)
+    each = ops.landmark_equations(rows, *inputs, **settings, backend="native")
+    for backend in ("native", "reference"):
+        actual = ops.landmark_equations(rows, *inputs, **settings, summed=True, backend=backend)
+        expected = each.H.clone()
+        block = expected[:, e + 7 :, e + 7 :]
+        total = block.sum(0)
+        block[:] = 0
+        block[:1] = total
+        size = float(expected.abs().max()) if o else 0.0
+        torch.testing.assert_close(actual.H, expected, rtol=10 * tolerance, atol=tolerance * size)
+        torch.testing.assert_close(actual.g, each.g, rtol=2e-4, atol=tolerance * 1e2)
+        torch.testing.assert_close(actual.cost, each.cost, rtol=1e-5, atol=1e-5)
+
+
 def test_gradient_is_that_of_the_cost(rng, device):
     """The reference is right as well: finite differences of the cost in every unknown."""
     rows, (identity, expression, T, intrinsics, *seen) = make_inputs(rng, device, o=2, l=9, k=3, e=4, p=3)
