@@ -319,7 +319,8 @@ def test_what_lips_hide_does_not_change(rig, motion, looks, shots):
     for shot in shots[:2]:
         fitting = start(rig, motion, looks, [shot], config)
         face = fitting.cloud.fixed.face.long()
-        mine, hidden = teeth[face], fitting.hidden(shot)[face]
+        fixed = fitting.cloud.fixed
+        mine, hidden = teeth[face], fitting.hidden(shot, fixed.face, fixed.offsets, fixed.group)
         before = {name: leaf.detach().clone() for name, leaf in fitting.cloud.leaves.items()}
         for _ in range(3):
             fitting.advance(0.5)
