@@ -41,7 +41,8 @@ def learn_expressions(
     """The rig with shapes that make the scanned faces, and the texture with the wrinkles that come with them.
 
     Each scan is registered with the person's own shapes; what they leave is shared out among the coefficients that the
-    scan shows, by regularised least squares: coarse as displacements of the shapes, fine as maps of slopes.
+    scan shows, by regularised least squares: coarse as displacements of the shapes, fine as maps of slopes. A scan that
+    is named after a shape (`jawOpen.obj`, `mouthSmile.obj` for both sides) shows just that, fully.
 
     Args:
         scans: Further scans of the person, in any units and axes.
@@ -79,6 +80,10 @@ def learn_expressions(
             )
         if off > DOUBTFUL:
             say(f"{scan.name} may show somebody else: its nose is {off:.1f} mm from the first scan's")
+        named = named_expression(scan.name, rig)
+        if named is not None:
+            shown = rig.neutral + torch.einsum("s,svc->vc", named, rig.shapes)
+            fit = replace(fit, expression=named, coefficients_only=shown)
         fits.append(fit)
         details.append(scan_detail(scan, fit.T_model_scan.float(), fit.vertices, rig, size=size))
         say(f"{scan.name} shows {_in_words(rig, fit.expression)}")
@@ -90,6 +95,15 @@ def learn_expressions(
         wrinkles = find_wrinkles(still, [d for d, _ in fine], torch.stack([c for _, c in fine]))
         looks = replace(looks, wrinkles=wrinkles)
     return better, looks, [_report(model, scan, f, rig, better) for scan, f in zip(scans, fits, strict=True)]
+
+
+def named_expression(name: str, rig: Rig) -> Tensor | None:
+    """Coefficients of the shape that a file is named after, or of both sides' ("mouthSmile"); None for other names."""
+    stem = name.rsplit("/", 1)[-1].split(".")[0].lower()
+    wanted = {stem, f"{stem}left", f"{stem}right"}
+    shown = torch.tensor([float(n.lower() in wanted) for n in rig.shape_names])
+    # "mouth" is a stem of mouthLeft and mouthRight, which are two directions
+    return None if not shown.any() or stem in ("mouth", "jaw") else shown
 
 
 def _in_words(rig: Rig, expression: Tensor) -> str:

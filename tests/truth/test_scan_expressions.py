@@ -13,7 +13,7 @@ from avatar3d.geometry.surface import points_on_faces, vertex_normals
 from avatar3d.models.rig import build_rig, pose_rig
 from avatar3d.pipeline import expressions
 from avatar3d.track.scan import ScanLandmarks
-from avatar3d.types import ARKIT_INDEX, TextureSet
+from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES, TextureSet
 from avatar3d.types.mesh import Mesh
 
 SMILE, BROW, PUCKER = (
@@ -74,6 +74,7 @@ def learned(person):
     return *out, said
 
 
+@pytest.mark.slow
 def test_the_coefficients_are_told(learned):
     _, looks, told, said = learned
     assert [t["name"] for t in told] == ["0.ply", "1.ply"] and looks.wrinkles is None
@@ -83,12 +84,14 @@ def test_the_coefficients_are_told(learned):
     assert "mouthSmile" in said[0] and "browInnerUp" in said[1]
 
 
+@pytest.mark.slow
 def test_the_avatar_makes_the_faces_that_were_seen(learned):
     for told in learned[2]:
         before, after = (told["surface"][when] for when in ("before", "after"))
         assert after["median_mm"] < 0.6 * before["median_mm"] and after["p95_mm"] < before["p95_mm"], told
 
 
+@pytest.mark.slow
 def test_shapes_are_the_persons_own(person, learned):
     """Nearer to the truth across the surface where scans showed them; as they were where not."""
     _, rig, own = person
@@ -106,6 +109,32 @@ def test_shapes_are_the_persons_own(person, learned):
     assert torch.equal(better.neutral, rig.neutral)
 
 
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("jawOpen.obj", {"jawOpen"}), ("MouthSmile.ply", {"mouthSmileLeft", "mouthSmileRight"}),
+        ("eyeBlinkLeft.glb", {"eyeBlinkLeft"}), ("smile.obj", set()), ("mouth.obj", set()), ("jaw.ply", set()),
+    ],
+)  # fmt: skip
+def test_scans_named_after_a_shape(person, name, shown):
+    found = expressions.named_expression(name, person[1])
+    assert (set() if found is None else {n for n, x in zip(ARKIT_NAMES, found, strict=True) if x == 1}) == shown
+
+
+@pytest.mark.slow
+def test_a_named_scan_is_that_shape(person, monkeypatch):
+    """Raised brows whose coefficient the surface alone does not tell: the shape at 1 is the scan."""
+    mesh, marks = scan_of(person, dict.fromkeys(BROW, 0.8), "browInnerUp.ply")
+    monkeypatch.setattr(expressions, "find_landmarks", lambda scan, model, progress=None: marks)
+    grey = TextureSet(albedo=torch.full((64, 64, 3), 128, dtype=torch.uint8))
+    better, _, told = expressions.learn_expressions([mesh], person[0], person[1], grey, None, size=64)
+    assert told[0]["expression"] == {"browInnerUp": 1.0}
+    before, after = (told[0]["surface"][when] for when in ("before", "after"))
+    assert after["median_mm"] < 0.5 * before["median_mm"] and after["median_mm"] < 0.06
+    assert torch.equal(better.shapes[SMILE], person[1].shapes[SMILE])
+
+
+@pytest.mark.slow
 def test_somebody_else_is_refused(person, monkeypatch):
     model = person[0]
     rng = torch.Generator().manual_seed(9)
