@@ -80,12 +80,19 @@ class Operation:
 
     def __call__(self, *arguments: Any) -> Any:
         """Runs the kernel."""
-        traced = torch.compiler.is_compiling() or any(type(a) not in _PLAIN for a in arguments)
+        traced = torch.compiler.is_compiling() or not all(map(_is_plain, arguments))
         recorded = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
         return self.custom_op(*arguments) if traced or recorded else self.kernel(*arguments)
 
 
 _PLAIN = (Tensor, torch.nn.Parameter, bool, int, float, str, type(None))
+
+
+def _is_plain(argument: Any) -> bool:
+    """Whether an argument is no stand-in of torch's compiler."""
+    if type(argument) in (list, tuple):
+        return all(type(item) in _PLAIN for item in argument)
+    return type(argument) in _PLAIN
 
 
 def operation(name: str) -> Callable[[Callable[..., Any]], Operation]:
