@@ -21,9 +21,10 @@ TOLERANCE = 1e-6
 
 @typed
 def write_obj(avatar: Avatar, path: str | Path) -> None:
-    """Writes the neutral mesh in model space, metres, with UVs; an .mtl and a .png beside it where there is a texture.
+    """Writes the neutral mesh in model space, metres, with UVs; an .mtl and a .png beside it where there is a texture,
+    and another .png where there is a normal map (`norm`, as the format's extension for physically based rendering says).
 
-    The .obj is complete without the other two.
+    The .obj is complete without the others.
 
     Raises:
         ExportError: the file read back differs.
@@ -70,8 +71,14 @@ def _write_material(texture: TextureSet, path: Path) -> None:
     png, mtl = path.with_suffix(".png"), path.with_suffix(".mtl")
     with replacing(png) as temporary:
         Image.fromarray(texture.albedo.numpy()).save(temporary, format="PNG")
+    lines = ["newmtl skin", "Kd 1 1 1", "Ks 0.04 0.04 0.04", "illum 2", f"map_Kd {png.name}"]
+    if texture.normals is not None:
+        bumps = path.with_name(f"{path.stem}_normals.png")
+        with replacing(bumps) as temporary:
+            Image.fromarray(texture.normals.numpy()).save(temporary, format="PNG")
+        lines.append(f"norm {bumps.name}")
     with replacing(mtl) as temporary:
-        temporary.write_text(f"newmtl skin\nKd 1 1 1\nKs 0.04 0.04 0.04\nillum 2\nmap_Kd {png.name}\n")
+        temporary.write_text("\n".join(lines) + "\n")
 
 
 def _vertex_colors(avatar: Avatar) -> np.ndarray:

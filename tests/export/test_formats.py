@@ -1,11 +1,13 @@
 """OBJ, PLY, CSV, JSON: what was written comes back, through our readers and trimesh."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 from rig_factory import make_avatar, make_motion
 
 from avatar3d import drive, storage
@@ -27,6 +29,15 @@ def test_obj_is_the_neutral_identity(tmp_path):
     assert np.array_equal(np.asarray(picture), avatar.appearance.albedo.numpy())
     (tmp_path / "me.mtl").unlink()
     assert len(trimesh.load(path, process=False, force="mesh").faces) == len(avatar.rig.faces)
+
+
+def test_obj_names_its_normal_map(tmp_path):
+    avatar = make_avatar()
+    normals = torch.randint(90, 166, (32, 32, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    export(replace(avatar, appearance=replace(avatar.appearance, normals=normals)), tmp_path / "me.obj")
+    assert "norm me_normals.png" in (tmp_path / "me.mtl").read_text().splitlines()
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "me_normals.png")), normals.numpy())
+    assert len(trimesh.load(tmp_path / "me.obj", process=False, force="mesh").faces) == len(avatar.rig.faces)
 
 
 def test_ply_has_colours(tmp_path):
