@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 @typed
 def write_obj(avatar: Avatar, path: str | Path) -> None:
     """Writes the neutral mesh in model space, metres, with UVs; an .mtl and a .png beside it where there is a texture,
-    and another .png where there is a normal map (`norm`, as the format's extension for physically based rendering says).
+    and another .png where there is a normal map (`norm`, from the extension for physically based rendering).
 
     The .obj is complete without the others.
 
