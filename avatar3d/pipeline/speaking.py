@@ -15,7 +15,7 @@ from avatar3d.drive.speech.phones import Speech
 from avatar3d.drive.speech.prosody import SAMPLE_RATE
 from avatar3d.drive.speech.settings import SpeechSettings
 from avatar3d.drive.speech.style import Style, load_style, save_style
-from avatar3d.export.sound import write_wav
+from avatar3d.export.sound import wav_beside, write_wav
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
 from avatar3d.pipeline.common import SOUND_SUFFIXES, VIDEO_SUFFIXES, Progress, Say, check_fps
@@ -117,12 +117,12 @@ def with_style(
 
 
 def save_speech(output: Path, motion: Motion, speech: Speech | None) -> Motion:
-    """Saves a motion, and the sound that a text became beside it under the same name as .wav.
+    """Saves a motion, and the sound that a text became beside it: as .wav of that name, or as `wav_beside` says.
 
     Returns:
         The motion as it was read back; its source names the sound.
     """
-    sound = output.with_suffix(".wav")
+    sound = wav_beside(output)
     if speech is None:
         storage.save(output, motion)
         return storage.load(output, Motion)

@@ -12,7 +12,7 @@ from avatar3d.export import SOUND_RATE
 from avatar3d.export import export as write_file
 from avatar3d.export.film import FilmSettings, film
 from avatar3d.export.film import contact_sheet as draw_sheet
-from avatar3d.export.sound import write_wav
+from avatar3d.export.sound import wav_beside, write_wav
 from avatar3d.models.lam import load_lam
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
@@ -143,11 +143,12 @@ def export(
     # A page carries its sound; a GLB cannot, so the sound of a motion that was named lies beside it.
     if resolved is not None and (suffix == ".html" or (suffix == ".glb" and (sound or resolved is not avatar.motion))):
         found = find_sound(avatar, resolved, motion, sound)
-    samples, beside = sound_samples(found, SOUND_RATE), output.with_suffix(".wav")
+    samples = sound_samples(found, SOUND_RATE)
     write_file(avatar, output, motion="none" if resolved is None else resolved, sound=samples, frame=frame)
-    own = found is not None and beside.exists() and beside.samefile(found[0])
-    if samples is not None and suffix == ".glb" and frame is None and not own:
-        write_wav(beside, samples, SOUND_RATE)
+    if found is not None and samples is not None and suffix == ".glb" and frame is None:
+        places = (output.with_suffix(".wav"), wav_beside(output))
+        if not any(place.exists() and place.samefile(found[0]) for place in places):
+            write_wav(places[1], samples, SOUND_RATE)
     return output
 
 

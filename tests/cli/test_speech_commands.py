@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from rig_factory import make_avatar, make_motion
+from scipy.io import wavfile
 
 from avatar3d import storage
 from avatar3d.cli.main import main
@@ -99,6 +100,25 @@ def test_the_sound_goes_where_the_motion_goes(folder):
                  str(folder / "other.wav")]) == 0  # fmt: skip
     with av.open(str(folder / "c.mp4")) as film:
         assert film.streams.audio
+
+
+@needs_voice
+def test_recordings_that_lie_there_are_kept(folder):
+    theirs = np.linspace(-0.5, 0.5, 8000, dtype=np.float32)
+    for name in ("x.wav", "a.wav"):
+        wavfile.write(folder / name, 8000, theirs)
+    before = (folder / "x.wav").read_bytes()
+    assert drive(folder, "text:Papa.") == 0
+    assert storage.load(folder / "x.motion", Motion).source == "x.sound.wav"
+    sound = (folder / "x.sound.wav").read_bytes()
+    arguments = [str(folder / "me.avatar"), "--motion", str(folder / "x.motion")]
+    for name in ("x.glb", "a.glb"):
+        assert main(["export", *arguments, "-o", str(folder / name)]) == 0
+    assert drive(folder, "text:Papa.") == 0  # what is ours is replaced
+    assert (folder / "x.wav").read_bytes() == (folder / "a.wav").read_bytes() == before
+    assert (folder / "x.sound.wav").read_bytes() == sound
+    assert {p.name for p in folder.glob("*.wav")} == {"x.wav", "x.sound.wav", "a.wav", "a.sound.wav"}
+    assert seconds_of(folder / "a.sound.wav") == pytest.approx(seconds_of(folder / "x.sound.wav"), abs=0.05)
 
 
 @needs_voice
