@@ -15,6 +15,7 @@ from avatar3d.types.camera import Camera
 from avatar3d.types.capture import Capture, Kind, View
 from avatar3d.typing import typed
 
+_CLIPS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 Source = str | Path | np.ndarray | Tensor
 
 
@@ -86,6 +87,9 @@ def _open_folder(folder: Path, fps: float, calibrated: bool, notes: list[str]) -
     paths = image_files(folder)
     if not paths:
         raise CaptureError(f"{folder} has no image files; expected a folder of frames or photos (or name its videos).")
+    clips = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _CLIPS and not p.name.startswith("."))
+    if clips:
+        notes.append(f"{folder.name}: its images are taken; left out: {', '.join(clips)}. Name a clip to take it.")
     if not calibrated and is_sequence(paths):
         notes.append(f"{folder.name}: {len(paths)} numbered images, taken as one clip at {fps:g} frames per second.")
         return [open_sequence(folder, paths, fps)]

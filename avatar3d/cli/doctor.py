@@ -10,6 +10,7 @@ import torch
 
 from avatar3d import __version__
 from avatar3d.cli.common import print_json
+from avatar3d.drive.speech.synthesis import voices
 from avatar3d.ops import native
 
 OPTIONAL = {
@@ -21,6 +22,8 @@ OPTIONAL = {
     "pypinyin": ("speech", "text in Chinese characters"),
     "janome": ("speech", "text in kanji"),
     "onnxruntime": ("speech", "Piper voices"),
+    "DracoPy": ("scan", "scans in GLB files that Draco compressed"),
+    "pillow_heif": ("heic", "HEIC photos"),
 }
 
 
@@ -60,6 +63,7 @@ def examine() -> dict[str, Any]:
         },
         "models": _models(),
         "networks": _networks(),
+        "voices": list(voices()),
         "packages": {name: _version(name) for name in OPTIONAL},
     }
     report["broken"], report["advice"] = _advice(report)
@@ -121,6 +125,8 @@ def _advice(report: dict[str, Any]) -> tuple[list[str], list[str]]:
     if not report["models"]["flame"].startswith("found"):
         advice.append("FLAME is not here; it is optional. Register at flame.is.tue.mpg.de and put generic_model.pkl or "
                       "flame2023_Open.pkl into assets/flame/ or $AVATAR3D_ASSETS/flame/.")  # fmt: skip
+    if not report["voices"]:
+        advice.append("There is no voice for text: install espeak-ng or flite (`apt-get install espeak-ng`).")
     for name, (extra, use) in OPTIONAL.items():
         if report["packages"][name] is None:
             advice.append(f"Optional: `pip install 'avatar3d[{extra}]'` brings {name} ({use}).")
@@ -140,6 +146,7 @@ def _print(report: dict[str, Any]) -> None:
         print(f"{section}:")
         for name, where in report[section].items():
             print(f"  {name:<28} {where or 'not installed'}")
+    print(f"voices: {', '.join(report['voices']) or 'none'}")
     for line in report["broken"]:
         print(f"BROKEN  {line}")
     for line in report["advice"]:

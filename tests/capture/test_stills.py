@@ -172,6 +172,13 @@ def test_folder_of_photos_is_several_photos(tmp_path):
         open_capture(tmp_path / "empty")
 
 
+def test_clips_among_the_images_of_a_folder_are_not_left_out_silently(tmp_path):
+    folder = save_numbered(tmp_path / "a", 2)
+    (folder / "take.MOV").touch()
+    (folder / "notes.txt").touch()
+    assert "left out: take.MOV." in open_capture(folder).warnings[0]
+
+
 def test_arrays(tmp_path):
     images = np.stack([picture(i) for i in range(5)])
     for given in (images, torch.from_numpy(images)):

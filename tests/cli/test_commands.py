@@ -200,4 +200,5 @@ def test_footage_without_a_face(data, tmp_path, capsys, clip):
 def test_doctor(capsys):
     assert main(["doctor", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert isinstance(told["voices"], list) and "DracoPy" in told["packages"]
     assert told["kernels"]["compiled"] and told["models"]["head"].startswith("found") and told["broken"] == []
