@@ -53,8 +53,9 @@ def fit_independently(problem: Problem, obs: Observations, state: State, config:
     expression, R, t = state.expression.clone(), state.R.clone(), state.t.clone()
     for _ in range(iterations):
         lower, upper = _bounds(problem, own)
-        diagonal = H.diagonal(dim1=1, dim2=2)
-        lifted = H + torch.diag_embed(damping[:, None] * diagonal + 1e-6)
+        lifted = H.clone()
+        diagonal = lifted.diagonal(dim1=1, dim2=2)
+        diagonal += damping[:, None] * diagonal + 1e-6
         step, _ = solve_normal_equations(lifted.float(), g.float(), lower.float(), upper.float())
         trial = own.moved(step.double(), problem)
         new_H, new_g, new_cost = evaluate(trial)
@@ -67,7 +68,9 @@ def fit_independently(problem: Problem, obs: Observations, state: State, config:
             t=torch.where(pick, trial.t, own.t),
         )
         going = (cost - new_cost > 2e-3 * cost) | ~better
-        H, g = torch.where(pick[..., None], new_H, H), torch.where(pick, new_g, g)
+        worse = torch.nonzero(~better)[:, 0]
+        new_H[worse], new_g[worse] = H[worse], g[worse]
+        H, g = new_H, new_g
         cost = torch.where(better, new_cost, cost)
         damping = torch.where(better, damping / 10, damping * 10)
         expression[active], R[active], t[active] = own.expression, own.R, own.t
