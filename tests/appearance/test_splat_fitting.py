@@ -11,7 +11,6 @@ from avatar3d.appearance.splats import SplatConfig
 from avatar3d.appearance.splats.checkpoint import load_fitting, save_fitting
 from avatar3d.appearance.splats.cloud import Cloud
 from avatar3d.appearance.splats.fit import Fitting, draw, on_background, settle
-from avatar3d.appearance.splats.hidden import Hidden
 from avatar3d.appearance.splats.hull import carve, hair
 from avatar3d.appearance.splats.initial import beyond_mesh, on_mesh
 from avatar3d.appearance.splats.poses import Poses
@@ -24,7 +23,6 @@ from avatar3d.models.motion import head_rotation
 from avatar3d.models.rig import build_rig, pose_rig
 from avatar3d.render.mesh import render_mesh
 from avatar3d.types import ARKIT_INDEX, Camera, Motion, TextureSet
-from avatar3d.types.gaussians import GROUP_NAMES
 
 SIZE, FRAMES = 72, 6
 
@@ -321,8 +319,7 @@ def test_what_lips_hide_does_not_change(rig, motion, looks, shots):
     for shot in shots[:2]:
         fitting = start(rig, motion, looks, [shot], config)
         face = fitting.cloud.fixed.face.long()
-        fixed = fitting.cloud.fixed
-        mine, hidden = teeth[face], fitting.hidden(shot, fixed.face, fixed.offsets, fixed.group)
+        mine, hidden = teeth[face], fitting.hidden(shot)[face]
         before = {name: leaf.detach().clone() for name, leaf in fitting.cloud.leaves.items()}
         for _ in range(3):
             fitting.advance(0.5)
@@ -332,14 +329,3 @@ def test_what_lips_hide_does_not_change(rig, motion, looks, shots):
         assert (leaves["sh_first"][mine & ~hidden] != before["sh_first"][mine & ~hidden]).any()
         shown.append(float((~hidden)[mine].float().mean()))
     assert shown[0] < 0.3 and shown[1] > 0.5
-
-
-def test_hair_behind_the_head_is_hidden(rig, motion, shots):
-    """Before the face, behind the head, beside it, and clothes behind it, which do not count."""
-    posed = with_anchors(rig)
-    hair, other = GROUP_NAMES.index("hair"), GROUP_NAMES.index("other")
-    face = torch.full((4,), len(rig.faces) + rig.joint_names.index("head"), dtype=torch.int32)
-    offsets = torch.tensor([[0, 0.05, 0.2], [0, 0.05, -0.2], [0.3, 0.05, -0.2], [0, 0.05, -0.2]]) / ANCHOR_SIZE
-    group = torch.tensor([hair, hair, hair, other], dtype=torch.uint8)
-    hidden = Hidden(Poses.of(posed, motion))(shots[0], face, offsets, group)
-    assert hidden.tolist() == [False, True, False, False]

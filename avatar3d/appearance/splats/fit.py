@@ -113,8 +113,7 @@ class Fitting:
         loss.backward()
         if record is not None and record.grad is not None:
             cloud.credit(record.grad[0].norm(dim=1))
-        hidden = self.hidden(shot, cloud.fixed.face, cloud.leaves["offsets"], cloud.fixed.group)
-        cloud.step(DECAY**share, hidden)
+        cloud.step(DECAY**share, self.hidden(shot)[cloud.fixed.face.long()])
         if self.config.refine_pose:
             step_poses(poses, self.pose_moments, rows, POSE_DECAY**share if share > 0.02 else 0.0)
         self.step += 1

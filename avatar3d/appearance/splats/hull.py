@@ -39,10 +39,6 @@ BACKWARD = 0.06
 OWNER = "scalp"
 """Region on which hair may lie; farther than `LOOSE` from the mesh it may hang beside anything."""
 LOOSE = 0.015
-CROWN = 0.08
-"""Metres from the top of the head down to which there is hair, if there is any."""
-SKIN_LIKE = 2.0
-"""Distance to the face's colour, in terms of that to the hair's, below which what lies lower is taken for skin."""
 FLATNESS = 0.4
 """Thickness of a splat of hair, relative to its radius."""
 INNER = ("teeth_upper", "teeth_lower", "gums_upper", "gums_lower", "tongue", "mouth_cavity", "eye_socket_left",
@@ -100,7 +96,7 @@ def carve(
     outward = -torch.stack(torch.gradient(soft), -1).view(-1, 3)[surface]
     points = cells[surface]
     outward = normalize(outward + 1e-6 * normalize(points - middle, dim=1), dim=1)
-    return points, outward, _colours(points, outward, views, points[:, 1] > head[:, 1].amax() - CROWN)
+    return points, outward, _colours(points, outward, views)
 
 
 def _edged(grid: Tensor) -> Tensor:
@@ -167,17 +163,8 @@ class _View:
         return self.shot.image.view(-1, 3)[pixel].float() / 255, torch.where(sure, facing.square(), 0.0)
 
 
-def _colours(points: Tensor, normals: Tensor, views: list[_View], upper: Tensor) -> Tensor:
-    """Mean of what the pictures show; what none shows is as the nearest place that one does, on either side.
-
-    Below the crown what is rather of the face's colour than of the hair's is an ear, which hides the hair.
-
-    Args:
-        points: Of the surface `[n, 3]`.
-        normals: Outward.
-        views: The pictures.
-        upper: Mask of the points of the crown: they say what colour hair has.
-    """
+def _colours(points: Tensor, normals: Tensor, views: list[_View]) -> Tensor:
+    """Mean of what the pictures show; what none shows is as the nearest place that one does, on either side."""
     total, weight = torch.zeros(len(points), 3), torch.zeros(len(points))
     for view in views:
         colour, share = view.colours(points, normals)
@@ -187,11 +174,6 @@ def _colours(points: Tensor, normals: Tensor, views: list[_View], upper: Tensor)
     if not known.any():
         return torch.full((len(points), 3), 0.3)
     colour = total / weight.clamp_min(1e-9)[:, None]
-    faces = [view.shot.image.view(-1, 3)[view.face.view(-1)] for view in views]
-    faces = [pixels.float().median(0).values / 255 for pixels in faces if len(pixels)]
-    if faces and (known & upper).any():
-        skin, hair = torch.stack(faces).median(0).values, colour[known & upper].median(0).values
-        known &= upper | ((colour - skin).norm(dim=1) > SKIN_LIKE * (colour - hair).norm(dim=1))
     folded = points * torch.tensor([-1.0, 1, 1])
     there = torch.cat([points[known], folded[known]])
     nearest = torch.cat([torch.cdist(part, there).argmin(1) for part in points[~known].split(1024)] or [torch.empty(0)])
