@@ -115,7 +115,7 @@ def _nearest(small: Tensor, side: Tensor) -> Tensor:
     levels = [(small * side, side)]
     while max(levels[-1][1].shape[2:]) > 2:
         total, weight = levels[-1]
-        levels.append(tuple(avg_pool2d(x, 2, 2, ceil_mode=True) for x in (total, weight)))
+        levels.append((avg_pool2d(total, 2, 2, ceil_mode=True), avg_pool2d(weight, 2, 2, ceil_mode=True)))
     filled = torch.zeros_like(levels[-1][0])[..., :1, :1]
     for total, weight in reversed(levels):
         known = weight.clamp_max(0.25) * 4

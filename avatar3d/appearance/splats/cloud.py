@@ -85,6 +85,7 @@ class Cloud:
                 continue
             m, v = self.moments[name]
             axis = AXIS.get(name, 0)
+            before = None
             if still is not None:
                 before = x.index_select(axis, still)
                 x.grad.index_fill_(axis, still, 0.0)
@@ -95,7 +96,7 @@ class Cloud:
             x.grad = None
             if name in DECAY:
                 x *= 1 - DECAY[name] * RATES[name] * rate
-            if still is not None:
+            if still is not None and before is not None:
                 x.index_copy_(axis, still, before)
 
     def _stiffen(self) -> None:

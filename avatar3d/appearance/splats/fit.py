@@ -135,7 +135,8 @@ def rarity(poses: Poses, frames: Tensor) -> Tensor:
     often than usual ones, by the density of frames about them."""
     turn = matrix_to_rotvec(poses.head_rotation(frames)) / NEAR["turn"]
     expression = poses.motion.expression[frames].float() / NEAR["expression"]
-    apart = torch.cdist(*2 * (torch.cat([turn, expression], 1),))
+    features = torch.cat([turn, expression], 1)
+    apart = torch.cdist(features, features)
     weight = torch.exp(-0.5 * apart.square()).mean(1).rsqrt()
     weight = weight.clamp_max(RAREST * float(weight.min()))
     return weight / weight.mean()

@@ -54,7 +54,7 @@ def _uncovered(shots: list[Shot], poses: Poses) -> tuple[list[int], list[float]]
     points = region.nonzero()[:, 0]
     points = points[torch.linspace(0, len(points) - 1, min(POINTS, len(points))).round().long()]
     logs = torch.stack([_colours(shot, poses, points) for shot in shots])
-    usual = logs.nanmedian(0).values
+    usual, light = logs.nanmedian(0).values, torch.zeros(())
     for _ in range(2):
         light = (logs - usual).nanmedian(1, keepdim=True).values
         usual = (logs - light).nanmedian(0).values
