@@ -220,7 +220,7 @@ def _exposures(rows: list[int], gain: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.stack(columns, 1)).float()
 
 
-TOLD = ("frames", "faces", "nme", "jitter", "focal", "advice")
+TOLD = ("frames", "faces", "nme", "jitter", "focal", "photometric", "advice")
 """What of the tracker's report stays with the avatar, for `evaluate`."""
 
 
