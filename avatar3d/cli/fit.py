@@ -45,6 +45,8 @@ class Arguments:
     face: str | None = None
     """Whom to follow where there are several faces: a number as listed (0 is the largest and steadiest), or X,Y in
     pixels. Default: the largest and steadiest."""
+    photometric: bool = False
+    """Fit keyframes to their pixels too, not to landmarks alone: a turning head gets truer turns and depth."""
     holdout: int | None = None
     """Keep the last N frames out of the appearance, and report how well splats show them. Default: none for a mesh,
     the last fifth for splats."""
@@ -63,6 +65,7 @@ def run(arguments: Arguments) -> int:
     settings = pipeline.FitSettings(
         model=arguments.model, appearance=arguments.appearance, quality=arguments.quality, cameras=arguments.cameras,
         mask=arguments.mask, device=arguments.device, face=pipeline.parse_face(arguments.face),
+        photometric=arguments.photometric,
         holdout=arguments.holdout, minutes=arguments.budget, seed=arguments.seed, landmarks=arguments.landmarks,
         light=arguments.light,
     )  # fmt: skip

@@ -24,6 +24,21 @@ def sh_basis(normals: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 9"]:
     )  # fmt: skip
 
 
+@typed
+def sh_slope(normals: Float[Tensor, "*b 3"], light: Float[Tensor, "*b 9"]) -> Float[Tensor, "*b 3"]:
+    """Gradient of `(sh_basis(normals) * light).sum(-1)` with respect to the normals, as if they were free of length."""
+    x, y, z = normals.unbind(-1)
+    c = light.unbind(-1)
+    return torch.stack(
+        [
+            0.488603 * c[3] + 1.092548 * (c[4] * y + c[7] * z + c[8] * x),
+            0.488603 * c[1] + 1.092548 * (c[4] * x + c[5] * z - c[8] * y),
+            0.488603 * c[2] + 1.092548 * (c[5] * y + c[7] * x) + 1.892352 * c[6] * z,
+        ],
+        -1,
+    )
+
+
 SPLAT_SIGNS = (1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0)
 """What `sh_basis` is multiplied by to give the basis of 3D Gaussian splatting (Kerbl et al. 2023): the Condon-Shortley
 phase."""

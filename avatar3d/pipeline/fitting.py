@@ -36,6 +36,8 @@ class FitSettings:
     mask: Path | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     face: Face = None
+    photometric: bool = False
+    """Fit keyframes to their pixels too."""
     holdout: int | None = None
     """None: nothing for a mesh, the last fifth for splats."""
     minutes: float | None = None
@@ -124,7 +126,10 @@ def fit(
         slices = Slices(output.with_name(f".{output.stem}.checkpoint.detections"), key)
         if tracked is None:
             with _removed_on_failure(slices):
-                tracked = track(footage, model, face=settings.face, slices=slices, progress=progress, say=tell)
+                tracked = track(
+                    footage, model, config=TrackConfig(photometric=settings.photometric), face=settings.face,
+                    slices=slices, progress=progress, say=tell,
+                )  # fmt: skip
                 storage.save(checkpoint, _with_key(tracked, key))
         else:
             tell(f"going on from {checkpoint.name}: tracking is done")
@@ -259,6 +264,7 @@ def _check_device(device: str) -> None:
 def _key(inputs: Sequence[Path | str], settings: FitSettings) -> str:
     """Changes with the footage, with what tracking depends on, and with the version."""
     parts: list[object] = [__version__, settings.model, str(settings.cameras), settings.face, settings.seed]
+    parts.append(settings.photometric)
     for item in map(Path, inputs):
         stat = item.stat() if item.exists() else None
         parts.append((str(item.resolve()), stat.st_size, stat.st_mtime_ns) if stat else str(item))

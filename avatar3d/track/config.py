@@ -51,6 +51,9 @@ class TrackConfig:
     """Usual free-form displacement of the surface, mm."""
     surface_length: float = 12.0
     """Distance over which it varies, mm."""
+    photometric: bool = False
+    """Whether keyframes are fitted to their pixels too, where the footage is at hand; see `track.photometric`. Turns
+    and depth come out truer, but the projected landmarks move off the detector's marks."""
     bridge: float = 0.5
     """Gaps up to this many seconds are bridged along the motion on both sides; longer ones on a straight path."""
     outlier: float = 0.035

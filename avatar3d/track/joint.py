@@ -1,5 +1,6 @@
 """Identity and focal length from keyframes: all unknowns at once, frames eliminated by the Schur complement."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,6 +46,7 @@ def fit_jointly(
     around: Float[Tensor, "k"] | None = None,
     volume: float = 0.0,
     hold_size: bool = False,
+    term: Callable[[State], NormalEquations] | None = None,
 ) -> JointFit:
     """Levenberg-Marquardt over expression, pose, identity and focal length.
 
@@ -57,16 +59,17 @@ def fit_jointly(
         around: Mean of the prior on the identity; zero if None.
         volume: Determined directions of the identity, by which its volume grows with the size; see `size`.
         hold_size: Keeps the head as large as it starts.
+        term: More equations of every picture, in the order of `landmark_equations` with `shared`.
     """
     around = torch.zeros_like(start.identity) if around is None else around
     size = _SizePrior(volume, float(observe.size(problem, start.identity).log()), HELD**-2 if hold_size else 0.0)
     free_focal = log_focal[:, 1] > 0
     state, damping, reach = start, 1e-6, REACH
-    accepted = _linearise(problem, obs, state, log_focal, around, config, size)
+    accepted = _linearise(problem, obs, state, log_focal, around, config, size, term)
     wait = FOCAL_AFTER if bool(free_focal.any()) else 0
     for step in range(config.joint_iterations):
         proposal = _step(problem, obs, state, accepted, free_focal & (step >= wait), damping, reach)
-        trial = _linearise(problem, obs, proposal, log_focal, around, config, size)
+        trial = _linearise(problem, obs, proposal, log_focal, around, config, size, term)
         # weights follow the distance, so the costs of two estimates compare only at about the same weights
         if trial.cost <= accepted.cost * (1 + 1e-3) or step < wait:
             gain = accepted.cost - trial.cost
@@ -116,10 +119,13 @@ def _linearise(
     around: Tensor,
     config: TrackConfig,
     size: _SizePrior,
+    term: Callable[[State], NormalEquations] | None,
 ) -> _Linear:
     weights = measurement_weights(problem, obs, state, config)
     single = equations(problem, obs, state, weights, config, shared=True, summed=True, dtype=torch.float32)
     eq = NormalEquations(*(value.double() for value in single))
+    if term is not None:
+        eq = NormalEquations(*(a + b for a, b in zip(eq, term(state), strict=True)))
     e, cameras, k = problem.expressions, len(state.focal), len(state.identity)
     n, s = e + 6, cameras + k
     t = obs.frames

@@ -149,11 +149,16 @@ def equations(
             cast(camera_poses(obs, state)), cast(intrinsics(obs, state)), cast(obs.detections),
             *(cast(w) for w in weights), cauchy=config.cauchy, discount=config.discount, shared=shared, summed=summed,
         )  # fmt: skip
+    return in_world(problem, obs, eq)
+
+
+def in_world(problem: Problem, obs: Observations, eq: NormalEquations) -> NormalEquations:
+    """Equations whose pose is in the cameras' axes, with it in the world's."""
     if _is_identity(obs.T_camera_world):
         return eq
     e = problem.expressions
-    turn = torch.eye(eq.g.shape[1], dtype=dtype).repeat(len(obs.camera), 1, 1)
-    R = cast(obs.T_camera_world[obs.camera, :3, :3])
+    turn = torch.eye(eq.g.shape[1], dtype=eq.g.dtype).repeat(len(obs.camera), 1, 1)
+    R = obs.T_camera_world[obs.camera, :3, :3].to(eq.g.dtype)
     turn[:, e : e + 3, e : e + 3] = R
     turn[:, e + 3 : e + 6, e + 3 : e + 6] = R
     # rotating the head about its origin by w in the world is R_camera_world w in the camera

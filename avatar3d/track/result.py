@@ -26,6 +26,8 @@ class Solution:
 
     problem: Problem
     obs: Observations
+    marks: Observations
+    """The same with this person's own error of the detector taken off, which the frames were fitted to."""
     state: State
     alone: State
     """Every frame by itself, before smoothing."""
@@ -46,7 +48,7 @@ def mean_rotation(R: Float[Tensor, "t 3 3"]) -> Float[Tensor, "3 3"]:
 
 def make_track(solution: Solution, detections: Detections, config: TrackConfig) -> Track:
     """Brings a solution into the world's axes and gathers what the report needs."""
-    problem, obs, state = solution.problem, solution.obs, solution.state
+    problem, obs, state = solution.problem, solution.marks, solution.state
     T_start_head = make_transform(state.R, state.t - (state.R @ problem.origin))  # of model space, not of `origin`
     cameras, T_world_head = _worlds(solution, detections, T_start_head)
     e = len(problem.model.expression_names)
@@ -113,9 +115,8 @@ def _per_instant(obs: Observations, values: Tensor) -> Tensor:
 
 
 def _report(solution: Solution, detections: Detections) -> dict:
-    obs, state = solution.obs, solution.state
-    nme = landmark_errors(solution.problem, obs, state)[solution.usable[obs.frame]]
-    nme = nme[torch.isfinite(nme)]
+    obs, state = solution.marks, solution.state
+    nme, nme_uncorrected = (_known(landmark_errors(solution.problem, o, state), solution) for o in (obs, solution.obs))
     rotation, translation = _jitter(state, solution)
     rotation_alone, translation_alone = _jitter(solution.alone, solution)
     ratios = [a / b for a, b in ((rotation, rotation_alone), (translation, translation_alone)) if b > 0]
@@ -127,7 +128,11 @@ def _report(solution: Solution, detections: Detections) -> dict:
             "dropped": [{"index": d.index, "reason": d.reason} for d in solution.dropped],
             "cuts": list(detections.cuts),
         },
-        "nme": {"median": float(nme.median()), "p95": float(nme.quantile(0.95))},
+        "nme": {
+            "median": float(nme.median()),
+            "p95": float(nme.quantile(0.95)),
+            "uncorrected": float(nme_uncorrected.median()),
+        },
         "jitter": {
             "ratio": max(ratios) if ratios else 1.0,
             "rotation_deg": rotation,
@@ -143,6 +148,11 @@ def _report(solution: Solution, detections: Detections) -> dict:
         },
         "identity": {"sigma": float(solution.joint.identity_sigma.mean())},
     }
+
+
+def _known(errors: Tensor, solution: Solution) -> Tensor:
+    errors = errors[solution.usable[solution.obs.frame]]
+    return errors[torch.isfinite(errors)]
 
 
 def landmark_errors(problem: Problem, obs: Observations, state: State) -> Float[Tensor, "o"]:

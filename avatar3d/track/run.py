@@ -9,6 +9,7 @@ from avatar3d.track.calibration import calibrated, moved
 from avatar3d.track.config import TrackConfig
 from avatar3d.track.footage import Face, Progress, find_face
 from avatar3d.track.look import NewShot
+from avatar3d.track.skin_pictures import pictures_of
 from avatar3d.track.slices import Slices
 from avatar3d.track.solve import track_landmarks
 from avatar3d.types.capture import Capture
@@ -53,7 +54,8 @@ def track(
     found = find_face(capture, face=face, new_shot=new_shot, slices=slices, progress=progress, say=say)
     solving = None if progress is None else (lambda share: progress("solve", round(1000 * share), 1000))
     seen = calibrated(found.detections, model)
-    result = track_landmarks(seen, model, config, progress=solving)
+    pictures = pictures_of(capture, found.detections.camera)
+    result = track_landmarks(seen, model, config, pictures=pictures, progress=solving)
     words = notes(found, result)
     for line in words if say is not None else ():
         say(line)

@@ -17,11 +17,15 @@ from avatar3d.track.joint import JointFit, fit_jointly
 from avatar3d.track.keyframes import choose_keyframes
 from avatar3d.track.observe import Observations, State
 from avatar3d.track.people import KEYFRAMES, Face, one_person
+from avatar3d.track.personal import corrected
+from avatar3d.track.photometric import refine
 from avatar3d.track.pose import initial_pose
 from avatar3d.track.problem import Problem, make_problem
 from avatar3d.track.residual import Residual, displaced, is_supported, make_process, solve_residual
 from avatar3d.track.result import Solution, make_track, mean_rotation
 from avatar3d.track.size import is_size_unknown, volume, with_likely_size
+from avatar3d.track.skin_chart import is_charted
+from avatar3d.track.skin_pictures import NOTHING, Patch, Pictures, cut_patch
 from avatar3d.track.threads import one_thread
 from avatar3d.types.track import DroppedFrame, Track
 from avatar3d.typing import typed
@@ -47,6 +51,7 @@ def track_landmarks(
     config: TrackConfig | None = None,
     *,
     identity: Float[Tensor, "k"] | None = None,
+    pictures: Pictures | None = None,
     progress: Progress | None = None,
 ) -> Track:
     """Fits a head model to the landmarks of one face.
@@ -56,6 +61,7 @@ def track_landmarks(
         model: A linear model with an embedding of the 478 landmarks.
         config: Settings; the defaults if None.
         identity: Coefficients, where they are known; else they are found, with the focal length, from keyframes.
+        pictures: Reads the pictures that were looked at, for the photometric refinement; without it there is none.
         progress: Called with the share that is done, 0..1.
 
     Raises:
@@ -63,7 +69,7 @@ def track_landmarks(
         ValueError: the model has no landmarks.
     """
     with one_thread():
-        return _track(detections, model, config or TrackConfig(), identity, progress)
+        return _track(detections, model, config or TrackConfig(), identity, pictures, progress)
 
 
 def _track(
@@ -71,6 +77,7 @@ def _track(
     model: LinearModel,
     config: TrackConfig,
     identity: Tensor | None,
+    pictures: Pictures | None,
     progress: Progress | None,
 ) -> Track:
     problem = make_problem(model, config)
@@ -81,9 +88,10 @@ def _track(
     if not bool(seen.any()):
         raise DetectionError(f"No face in any of {obs.frames} frames.")
     prior = focal_prior(detections.lenses, given=config.focal, sigma=config.focal_sigma, hint_sigma=config.hint_sigma)
-    person = _person(problem, obs, seen, prior, config, identity)
-    state, joint, exact = person.state, person.joint, person.exact
     report = progress or (lambda share: None)
+    read = None if not config.photometric or _is_bent(detections) else pictures
+    person = _person(problem, obs, seen, prior, config, identity, read)
+    state, joint, exact, marks = person.state, person.joint, person.exact, person.obs
     report(0.1)
     links = _links(detections, obs)
     index = torch.nonzero(seen)[:, 0]
@@ -91,7 +99,7 @@ def _track(
     for start in range(0, len(index), config.window):
         part = index[start : start + config.window]
         gap = torch.cat([torch.tensor([False]), part[1:] - part[:-1] == 1]) & links[part]
-        found.append(fit_sequence(exact, obs.at(part), state.at(part), config, gap))
+        found.append(fit_sequence(exact, marks.at(part), state.at(part), config, gap))
         report(0.1 + 0.5 * (start + len(part)) / len(index))
     alone = replace(
         state,
@@ -99,23 +107,31 @@ def _track(
         R=torch.cat([s.R for s in found]),
         t=torch.cat([s.t for s in found]),
     )
-    usable, dropped = _judge(exact, obs, seen, scatter(state, index, alone), detections, links, config)
+    usable, dropped = _judge(exact, marks, seen, scatter(state, index, alone), detections, links, config)
     dropped = tuple(replace(d, reason="another person") if another[d.index] else d for d in dropped)
     kept = torch.nonzero(usable)[:, 0]
     filled = interpolate(alone.at(torch.searchsorted(index, kept)), kept, torch.arange(obs.frames))
     fps = detections.fps or 30.0
     hangs = links & _near(usable, round(config.bridge * fps))
     chain = Chain(usable=usable, linked=hangs, sigma=_sigma(problem, config, fps))
-    smooth = smooth_all(exact, obs, filled, chain, config, lambda done: report(0.6 + 0.4 * done / obs.frames))
+    smooth = smooth_all(exact, marks, filled, chain, config, lambda done: report(0.6 + 0.4 * done / obs.frames))
     smooth = _bridge(smooth, usable, chain.linked)
     if person.residual is not None:
         problem = displaced(problem, person.residual.surface)
     solution = Solution(
         residual=person.residual,
-        problem=problem, obs=obs, state=smooth, alone=filled, usable=usable, linked=chain.linked, dropped=dropped,
+        problem=problem, obs=obs, marks=marks, state=smooth, alone=filled, usable=usable, linked=chain.linked,
+        dropped=dropped,
         joint=joint, determined=_determined(joint, smooth, kept, prior),
     )  # fmt: skip
-    return make_track(solution, detections, config)
+    track = make_track(solution, detections, config)
+    return track if person.pixels is None else replace(track, report={**track.report, "photometric": person.pixels})
+
+
+def _is_bent(detections: Detections) -> bool:
+    """Whether a lens distorts: landmarks have been straightened, pictures have not."""
+    cameras = [lens.camera for lens in detections.lenses if lens.camera is not None]
+    return any(c.distortion is not None and bool(c.distortion.any()) for c in cameras)
 
 
 def _seen(obs: Observations) -> Bool[Tensor, "t"]:
@@ -151,7 +167,7 @@ def _first_state(problem: Problem, obs: Observations, seen: Tensor, prior: Tenso
     return state
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Person:
     """Who is seen, and first poses of all frames."""
 
@@ -160,10 +176,20 @@ class _Person:
     exact: Problem
     """The model with this person's landmarks where the detector puts them: what frames are fitted with."""
     residual: Residual | None
+    obs: Observations
+    """All pictures, with the landmarks where this person's are."""
+    pixels: dict | None
+    """What the photometric refinement reports."""
 
 
 def _person(
-    problem: Problem, obs: Observations, seen: Tensor, prior: Tensor, config: TrackConfig, identity: Tensor | None
+    problem: Problem,
+    obs: Observations,
+    seen: Tensor,
+    prior: Tensor,
+    config: TrackConfig,
+    identity: Tensor | None,
+    read: Pictures | None = None,
 ) -> _Person:
     """Identity, focal length and free-form residual from keyframes."""
     k = problem.rows.identity_basis.shape[2]
@@ -191,7 +217,32 @@ def _person(
         exact = displaced(problem, residual.surface + residual.bias)
         again = fit_jointly(exact, pictures, joint.state, known, config, around=first, hold_size=is_size_unknown(obs))
         joint = replace(joint, state=again.state)
-    return _Person(_first_state(exact, obs, seen, known, joint.state.identity), joint, exact, residual)
+    pixels = None
+    if read is not None and residual is not None and is_charted(problem.model):
+        patches = _patches(problem, obs, pictures, keys, joint.state, read)
+        held = is_size_unknown(obs)
+        refined = refine(exact, pictures, patches, joint, residual.offsets.float(), known, config, hold_size=held)
+        if refined is not None:
+            joint = replace(refined.joint, focal_sigma=joint.focal_sigma)
+            exact = displaced(problem, residual.surface)
+            obs = corrected(exact, pictures, joint.state, obs)
+            pixels = {"before": refined.before, "after": refined.after, "points": refined.points}
+    state = _first_state(exact, obs, seen, known, joint.state.identity)
+    return _Person(state=state, joint=joint, exact=exact, residual=residual, obs=obs, pixels=pixels)
+
+
+def _patches(
+    problem: Problem, obs: Observations, keyframes: Observations, keys: Tensor, state: State, read: Pictures
+) -> list[Patch]:
+    """The faces of keyframes, one for every picture of them."""
+    chosen = torch.nonzero(torch.isin(obs.frame, keys))[:, 0]  # frames ascend, so these are in the keyframes' order
+    unit = observe.unit_pixels(problem, keyframes, state)
+    per_metre = unit / (problem.interocular * observe.size(problem, state.identity))
+    out = [NOTHING] * len(chosen)
+    for place, image in read(chosen):
+        if bool(keyframes.confidence[place].amax() > 0):
+            out[place] = cut_patch(image, keyframes.detections[place].float(), float(per_metre[place]))
+    return out
 
 
 def _face(problem: Problem, shot: Detections, config: TrackConfig) -> Face:
