@@ -254,7 +254,7 @@ def test_the_first_harmonic_is_the_colour(tmp_path):
     assert main(["export", str(tmp_path / "a.avatar"), "-o", str(tmp_path / "a.ply"), "--frame", "1"]) == 0
     expected = 0.5 + SH_C0 * avatar.gaussians.sh[:, 0].numpy()
     np.testing.assert_allclose(0.5 + SH_C0 * read_splat_ply(tmp_path / "a.ply").sh[:, 0], expected, atol=1e-6)
-    assert main(["export", str(tmp_path / "a.avatar"), "-o", str(tmp_path / "b.ply"), "--frame", "9"]) == 1
+    assert main(["export", str(tmp_path / "a.avatar"), "-o", str(tmp_path / "b.ply"), "--frame", "9"]) == 2
 
 
 def test_films_show_splats(tmp_path):
