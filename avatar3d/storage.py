@@ -6,10 +6,13 @@ the old file or none.
 
 import contextlib
 import dataclasses
+import glob
 import json
 import os
 import re
+import shutil
 import struct
+import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +31,29 @@ KINDS: dict[str, type] = {"avatar": Avatar, "motion": Motion, "track": Track}
 _T = TypeVar("_T")
 
 
+def beside(path: Path) -> Path:
+    """A hidden place beside `path` for what is not finished, and none else's; what a killed process left there goes."""
+    with contextlib.suppress(OSError):
+        for left in path.parent.glob(f".*-{glob.escape(path.name)}"):
+            number = left.name[1 : -len(path.name) - 1]
+            if number.isdigit() and not _runs(int(number)):
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    return path.with_name(f".{os.getpid()}-{path.name}")
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process; on Windows, where asking would stop it, always."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a hidden temporary path beside `path`; renames it on success, deletes it on any failure.
@@ -35,7 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         FileError: the folder cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    temporary = beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

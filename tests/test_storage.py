@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -114,3 +118,14 @@ def test_output_places_are_checked_before_long_work(tmp_path):
         storage.check_writable(tmp_path / "file" / "a.avatar")
     with pytest.raises(FileError, match="it is a folder"):
         storage.check_writable(tmp_path)
+
+
+def test_what_a_killed_process_left_goes_with_the_next(rng, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    left = [tmp_path / f".{dead.pid}-a.avatar", tmp_path / f".{dead.pid}-b.avatar", tmp_path / ".notes-a.avatar"]
+    alive = tmp_path / f".{os.getppid()}-a.avatar"
+    for path in (*left, alive):
+        path.touch()
+    storage.save(tmp_path / "a.avatar", make_avatar(rng))
+    assert {p.name for p in tmp_path.iterdir()} == {"a.avatar", left[1].name, left[2].name, alive.name}

@@ -8,6 +8,10 @@ from typing import Literal
 from avatar3d import pipeline
 from avatar3d.cli.common import Output, progress_bar, say
 
+RESULTS = (
+    "me.avatar", "report.json", "demo.motion", "me.glb", "me_shapes.glb", "compare.mp4", "shapes.mp4", "sheet.png",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
@@ -25,6 +29,8 @@ def run(arguments: Arguments) -> int:
 
     start = time.perf_counter()
     folder = arguments.output
+    for name in RESULTS:
+        storage.check_writable(folder / name)
     folder.mkdir(parents=True, exist_ok=True)
     clip = pipeline.demo_clip()
     settings = pipeline.FitSettings(quality=arguments.quality)

@@ -32,6 +32,9 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Exports and reports the size."""
+    from avatar3d import storage
+
+    storage.check_writable(arguments.output)
     avatar = pipeline.load_avatar(arguments.avatar)
     written = pipeline.export(
         avatar, arguments.output, motion=arguments.motion, sound=arguments.sound, frame=arguments.frame

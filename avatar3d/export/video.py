@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from jaxtyping import UInt8
 
+from avatar3d import storage
 from avatar3d.errors import ExportError
 from avatar3d.typing import typed
 
@@ -62,7 +63,7 @@ class VideoWriter:
         if not self.path.parent.is_dir():
             raise ExportError(f"{self.path.parent} is not a folder; create it, or write elsewhere.")
         self.fps, self.width, self.height, self.count = fps, width, height, 0
-        self._partial = self.path.with_name(f".{os.getpid()}.{self.path.name}")
+        self._partial = storage.beside(self.path)
         self._source = _open_sound(Path(audio_from)) if audio_from is not None else None
         self._audio_start, self._end = audio_start, 0.0
         format = "mov" if self.path.suffix.lower() == ".mov" else "mp4"

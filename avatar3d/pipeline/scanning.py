@@ -1,9 +1,6 @@
 """A scan to an avatar: find the face, register the model, bake the texture, report in millimetres."""
 
-import json
 import math
-import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +24,7 @@ from avatar3d.models.registration_measure import SurfaceDistance, measure_surfac
 from avatar3d.models.registration_parts import model_parts
 from avatar3d.models.rig import build_rig
 from avatar3d.nets.registry import NETWORKS
-from avatar3d.pipeline.common import Progress, Say
+from avatar3d.pipeline.common import Progress, Say, peak_memory, write_report
 from avatar3d.pipeline.expressions import learn_expressions
 from avatar3d.track.scan import SCHEME, ScanLandmarks, find_landmarks
 from avatar3d.track.scan_landmarks import read_landmarks
@@ -89,13 +86,11 @@ def fit_scan(
         back = storage.load(output, Avatar)
         if back.rig.neutral.shape != fitted.avatar.rig.neutral.shape:
             raise FileError(f"{output} was not read back as it was written; check the disk.")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     result = fitted.report | {
-        "timings": {k: round(v, 3) for k, v in timings.items()}, "memory": {"peak_mb": round(peak, 1)},
+        "timings": {k: round(v, 3) for k, v in timings.items()}, "memory": {"peak_mb": peak_memory()},
     }  # fmt: skip
     if report is not None:
-        with storage.replacing(Path(report)) as temporary:
-            temporary.write_text(json.dumps(result, indent=2, default=float))
+        write_report(report, result)
     return result
 
 

@@ -79,7 +79,7 @@ def stabilize(
                              smooth=settings.smooth, progress=progress or (lambda *_: None))  # fmt: skip
     fps = settings.fps or sequence.fps or 30.0
     motion = head_motion(found, fps=fps, source=f"{sequence.names[0]} to {sequence.names[-1]}")
-    temporary = output.with_name(f".{os.getpid()}-{output.name}")
+    temporary = storage.beside(output)
     try:
         temporary.mkdir(parents=True)
         back = invert_rigid(found.T_frame_anchor)

@@ -137,8 +137,11 @@ def export(
     Raises:
         CaptureError: `sound` cannot be read, or has no sound in it.
         ExportError: unknown suffix, or the file did not survive being read back.
+        FileError: it cannot be written there.
     """
-    output, resolved = Path(output), resolve_motion(avatar, motion)
+    output = Path(output)
+    storage.check_writable(output)
+    resolved = resolve_motion(avatar, motion)
     suffix, found = output.suffix.lower(), None
     # A page carries its sound; a GLB cannot, so the sound of a motion that was named lies beside it.
     if resolved is not None and (suffix == ".html" or (suffix == ".glb" and (sound or resolved is not avatar.motion))):
