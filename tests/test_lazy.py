@@ -32,6 +32,16 @@ def test_help_of_the_main_commands_does_not_import_torch():
     assert run(code).splitlines()[-1] == "False"
 
 
+def test_exporting_and_drawing_load_neither_the_tracker_nor_what_other_formats_need():
+    for name, unneeded in (("export.glb", ("av", "trimesh", "scipy")), ("export.film", ("trimesh", "scipy"))):
+        code = (
+            f"import sys; from avatar3d.pipeline import load_avatar, export; import avatar3d.{name}\n"
+            f"unneeded = {(*unneeded, 'avatar3d.track.solve', 'avatar3d.appearance.reconstruct')}\n"
+            "print([m for m in unneeded if m in sys.modules])"
+        )
+        assert run(code) == "[]", name
+
+
 def test_a_package_does_not_hide_the_function_of_its_name():
     code = (
         "import avatar3d.track.config, avatar3d.export.glb, avatar3d.view.stage, avatar3d.render.mesh\n"

@@ -1,26 +1,23 @@
 """One function for every format: the suffix chooses."""
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
 from avatar3d import storage
 from avatar3d.errors import UsageError
-from avatar3d.export.arkit_json import write_arkit_json
-from avatar3d.export.flame import write_flame_npz
-from avatar3d.export.glb import write_glb
-from avatar3d.export.html import write_html
-from avatar3d.export.livelink import write_livelink_csv
-from avatar3d.export.mesh import write_obj, write_ply
-from avatar3d.export.splat_frame import cloud_of_frame
-from avatar3d.export.splat_glb import write_splat_glb
-from avatar3d.export.splat_ply import write_splat_ply
-from avatar3d.export.spz import write_spz
 from avatar3d.types import Avatar, Motion
 from avatar3d.typing import typed
 
-_MESHES = {".obj": write_obj, ".ply": write_ply}
-_MOTIONS = {".csv": write_livelink_csv, ".json": write_arkit_json, ".npz": write_flame_npz}
+# Each writer is imported when it is called for: its libraries take long to load.
+_MESHES = {".obj": "mesh:write_obj", ".ply": "mesh:write_ply"}
+_MOTIONS = {
+    ".csv": "livelink:write_livelink_csv",
+    ".json": "arkit_json:write_arkit_json",
+    ".npz": "flame:write_flame_npz",
+}
 SUFFIXES = (".glb", ".html", *_MESHES, ".spz", *_MOTIONS)
 """What `export` writes."""
 
@@ -68,28 +65,35 @@ def export(
     if frame is not None or suffix == ".spz":
         raise UsageError(f"{path.name}: frames of splats go into .ply, .spz and .glb, and of avatars that have splats.")
     if suffix in _MESHES:
-        _MESHES[suffix](avatar, path)
+        _writer(_MESHES[suffix])(avatar, path)
         return path
     chosen = _chosen(avatar, motion)
     if suffix == ".glb":
-        write_glb(avatar, path, chosen)
+        _writer("glb:write_glb")(avatar, path, chosen)
     elif suffix == ".html":
-        write_html(avatar, path, chosen, sound)
+        _writer("html:write_html")(avatar, path, chosen, sound)
     elif chosen is None:
         raise ValueError(f"{path.name} holds a motion, and there is none: the avatar has none of its own; pass one.")
     else:
-        _MOTIONS[suffix](chosen, path)
+        _writer(_MOTIONS[suffix])(chosen, path)
     return path
 
 
+def _writer(place: str) -> Callable:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"avatar3d.export.{module}"), name)
+
+
 def _write_splats(avatar: Avatar, path: Path, motion: Motion | None, frame: int) -> None:
+    from avatar3d.export.splat_frame import cloud_of_frame
+
     cloud = cloud_of_frame(avatar, motion, frame)
     if path.suffix.lower() == ".ply":
-        write_splat_ply(cloud, path)
+        _writer("splat_ply:write_splat_ply")(cloud, path)
     elif path.suffix.lower() == ".spz":
-        write_spz(cloud, path)
+        _writer("spz:write_spz")(cloud, path)
     else:
-        write_splat_glb(cloud, path, {"manifest": avatar.manifest, "frame": frame})
+        _writer("splat_glb:write_splat_glb")(cloud, path, {"manifest": avatar.manifest, "frame": frame})
 
 
 def _chosen(avatar: Avatar, motion: Motion | str | Path | None) -> Motion | None:

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from avatar3d.geometry.surface import edges as mesh_edges
@@ -121,6 +118,9 @@ def _interior(model: LinearModel) -> Tensor:
 @typed
 def lower_lip(model: LinearModel) -> Bool[Tensor, "v"]:
     """Vertices that are nearer, over the surface, to the chin's side of the mouth than to the nose's."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import dijkstra
+
     e = model.landmarks["mediapipe478"]
     seeds = [int(model.faces[e.faces[i]][e.weights[i].argmax()]) for i in (ABOVE_MOUTH, BELOW_MOUTH)]
     edges = mesh_edges(model.faces)
@@ -148,6 +148,8 @@ def _nearest(
     out_face = torch.zeros(len(model.template), dtype=torch.int64)
     out_bary = torch.full((len(model.template), 3), 1 / 3)
     out_distance = torch.full((len(model.template),), torch.inf)
+    from scipy.spatial import KDTree
+
     # facing the same way counts like a centimetre: lids and lips have two sides
     lift = 0.01
     for low in (False, True):

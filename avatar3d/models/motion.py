@@ -5,7 +5,6 @@ from math import floor
 
 import torch
 from jaxtyping import Float
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from avatar3d.geometry.rotation import (
@@ -83,6 +82,8 @@ def _joint_map(rig: Rig, rotations: dict[str, Tensor], joint: str) -> Tensor:
 
 def _slow_rotation(R: Tensor, sigma_frames: float, cuts: tuple[int, ...]) -> Tensor:
     """Rotation matrices smoothed by a Gaussian, each shot for itself."""
+    from scipy.ndimage import gaussian_filter1d
+
     quats = continuous(rotvec_to_quat(matrix_to_rotvec(R)))
     bounds = [0, *(c for c in cuts if 0 < c < len(R)), len(R)]
     shots = [quats[a:b].numpy() for a, b in zip(bounds[:-1], bounds[1:], strict=True) if b > a]

@@ -1,4 +1,4 @@
-"""Avatars in use: drive, export, render."""
+"""Avatars in use: drive, export, render. What one of them alone needs is imported there: it takes seconds."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,18 +8,7 @@ from avatar3d import capture, models, storage
 from avatar3d import drive as driving
 from avatar3d.data import packaged
 from avatar3d.errors import FormatError, UsageError
-from avatar3d.export import SOUND_RATE
-from avatar3d.export import export as write_file
-from avatar3d.export.film import FilmSettings, film
-from avatar3d.export.film import contact_sheet as draw_sheet
-from avatar3d.export.sound import wav_beside, write_wav
-from avatar3d.models.lam import load_lam
-from avatar3d.models.motion import track_to_motion
-from avatar3d.models.rig import build_rig
 from avatar3d.pipeline.common import VIDEO_SUFFIXES, Face, Progress, Say, check_fps
-from avatar3d.pipeline.fitting import track
-from avatar3d.pipeline.meshes import drive_from_meshes, is_mesh_source
-from avatar3d.pipeline.sounds import find_sound, sound_samples
 from avatar3d.types import Avatar, Motion
 from avatar3d.types.capture import Capture
 
@@ -52,7 +41,11 @@ def load_avatar(path: Path | str) -> Avatar:
         FileError: there is none.
         FormatError: it is not one.
     """
-    return load_lam(path) if Path(path).suffix.lower() == ".zip" else storage.load(path, Avatar)
+    if Path(path).suffix.lower() == ".zip":
+        from avatar3d.models.lam import load_lam
+
+        return load_lam(path)
+    return storage.load(path, Avatar)
 
 
 def drive(
@@ -78,16 +71,20 @@ def drive(
         progress: Called with stage, done, total.
         say: Called with what a person should know.
     """
+    from avatar3d.pipeline.meshes import drive_from_meshes, is_mesh_source
+
     check_fps(fps)
     path = Path(source)
     if path.exists() and is_mesh_source(path):
         return drive_from_meshes(path, rig=avatar.rig, fps=fps, progress=progress, say=say).motion
     is_footage = str(source) != "demo" and (path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir())
     if is_footage:
+        from avatar3d.pipeline.fitting import track
+
         model = models.load("head")
         tracked = track(capture.open_capture(path), model, face=face, progress=progress, say=say)
-        rig = build_rig(model, tracked.identity, tracked.offsets)
-        motion = replace(track_to_motion(tracked, rig), source=path.name)
+        rig = models.build_rig(model, tracked.identity, tracked.offsets)
+        motion = replace(driving.track_to_motion(tracked, rig), source=path.name)
     elif path.suffix.lower() == ".npz":
         motion, lost = driving.from_flame_npz(path, fps=fps)
         say(f"FLAME's parameters in ARKit's terms: {1e3 * float(lost.median()):.2f} mm are lost in the median frame.")
@@ -139,6 +136,11 @@ def export(
         ExportError: unknown suffix, or the file did not survive being read back.
         FileError: it cannot be written there.
     """
+    from avatar3d.export import SOUND_RATE
+    from avatar3d.export import export as write_file
+    from avatar3d.export.sound import wav_beside, write_wav
+    from avatar3d.pipeline.sounds import find_sound, sound_samples
+
     output = Path(output)
     storage.check_writable(output)
     resolved = resolve_motion(avatar, motion)
@@ -177,6 +179,9 @@ def render(
     Returns:
         Number of frames, width, height, and frames drawn per second.
     """
+    from avatar3d.export.film import FilmSettings, film
+    from avatar3d.pipeline.sounds import find_sound
+
     settings = settings or RenderSettings()
     if not 16 <= settings.size <= MAX_SIZE:
         raise UsageError(f"render: --size {settings.size}; expected 16 to {MAX_SIZE} pixels.")
@@ -205,7 +210,9 @@ def render(
 
 def contact_sheet(avatar: Avatar, output: Path | str, *, footage: Path | str | None = None) -> None:
     """One PNG to judge an avatar by."""
-    draw_sheet(avatar, Path(output), footage=_open_again(avatar, Path(footage)) if footage else None)
+    from avatar3d.export.film import contact_sheet as draw
+
+    draw(avatar, Path(output), footage=_open_again(avatar, Path(footage)) if footage else None)
 
 
 def parse_face(text: str | None) -> Face:
