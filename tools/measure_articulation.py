@@ -1,23 +1,27 @@
 """What articulation from phones is worth: closures in whole motions from text, and lips against tracked ones.
 
     python tools/measure_articulation.py closures [VOICE...]
+    python tools/measure_articulation.py heard [VOICE...]
     python tools/measure_articulation.py lips DATA [--tracks FOLDER]
 
 `closures`: sentences of each voice through `from_text`'s motion at 30 frames a second, plain and with an emotion; share
-of p, b, m within 1 mm inside the phone, and open vowels whose middle is shut. `lips`: recognised phones of the clips of
+of p, b, m within 1 mm inside the phone, and open vowels whose middle is shut. `heard`: the same where the network is
+given the sound alone; vowels of 60 ms or more. `lips`: recognised phones of the clips of
 `tools/speech_table.py` (DATA is the test data), as `articulate` and as a plain table with the same targets, and the
 loudness alone: correlation of the lip opening with the tracked one as it is, at the best shift within 300 ms, and that
 shift (positive: what comes from the sound is late, the picture ahead).
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import torch
 from speech_table import pairs
 
-from avatar3d.drive.speech import RATE, articulate, articulations, synthesize
+from avatar3d.drive.speech import RATE, Speech, articulate, articulations, synthesize
 from avatar3d.drive.speech.baseline import plain_visemes
+from avatar3d.drive.speech.from_speech import from_speech
 from avatar3d.drive.speech.from_text import act
 from avatar3d.drive.speech.recognise import recognise
 from avatar3d.drive.speech.settings import SpeechSettings
@@ -38,7 +42,35 @@ SENTENCES = (
     "The remarkable problem became simpler when they improved the pump.",
     "I am number five of maybe fifty employees; please be patient.",
 )
+MORE = (
+    "My mother bought a big brown bag of plump apples and maple pepper.",
+    "The happy baby bumped the table, and Bob mopped up the milk.",
+    "People in Mumbai prefer mobile banking, but many remember paper money.",
+    "Five very famous violinists have left for Vienna before February.",
+)
+HEARD = ("espeak-ng:f4", "espeak-ng:klatt4", "espeak-ng:david", "flite:slt", "piper:joe")
+"""The first three are not among the voices that the network has learnt from."""
 VOICES = ("flite:slt", "flite:rms", "flite:awb", "piper:joe")
+
+
+def counted(speeches: list[Speech], motions: list[Motion], shortest: float) -> Counter:
+    """How many p, b, m there are and are met, and how many open vowels, of so many seconds or more, and are shut."""
+    out = Counter()
+    for speech, motion in zip(speeches, motions, strict=True):
+        parts = [(p, articulations(p.symbol)[0]) for p in speech.phones]
+        spans = [(p.start, p.end) for p, a in parts if a.closes]
+        out += Counter(met=round(closure_rate(motion, spans) * len(spans)), of=len(spans))
+        long = [(p, a) for p, a in parts if p.end - p.start >= shortest]
+        open_ones = [0.5 * (p.start + p.end) for p, a in long if a.place == "vowel" and a.height < 0.4]
+        times = torch.tensor(open_ones, dtype=torch.float64)
+        gaps = lip_opening(sampled_at(motion.expression, motion.fps, times))
+        out += Counter(shut=int((gaps < 1).sum()), vowels=len(gaps))
+    return out
+
+
+def told(n: Counter) -> str:
+    """Of `counted`."""
+    return f"closed {n['met'] / n['of']:.3f} of {n['of']}  shut {n['shut']} of {n['vowels']}"
 
 
 def closures(voices: list[str]) -> None:
@@ -46,17 +78,20 @@ def closures(voices: list[str]) -> None:
     for voice in voices or VOICES:
         speeches = [synthesize(text, voice=voice) for text in SENTENCES]
         for emotion in ("neutral", "happy:1", "angry:1"):
-            met, of, shut, vowels = 0.0, 0, 0, 0
-            for speech in speeches:
-                motion = act(speech, SpeechSettings(emotion=emotion), fps=30)
-                parts = [(p, articulations(p.symbol)[0]) for p in speech.phones]
-                spans = [(p.start, p.end) for p, a in parts if a.closes]
-                met, of = met + closure_rate(motion, spans) * len(spans), of + len(spans)
-                open_ones = [0.5 * (p.start + p.end) for p, a in parts if a.place == "vowel" and a.height < 0.4]
-                times = torch.tensor(open_ones, dtype=torch.float64)
-                gaps = lip_opening(sampled_at(motion.expression, motion.fps, times))
-                shut, vowels = shut + int((gaps < 1).sum()), vowels + len(gaps)
-            print(f"{voice:12s} {emotion:8s} closed {met / of:.3f} of {of}  shut {shut} of {vowels}", flush=True)
+            motions = [act(speech, SpeechSettings(emotion=emotion), fps=30) for speech in speeches]
+            print(f"{voice:16s} {emotion:8s} {told(counted(speeches, motions, 0))}", flush=True)
+
+
+def heard(voices: list[str]) -> None:
+    """Prints a row a voice, and all."""
+    still, everything = SpeechSettings(head=0, blinks=0, gaze=0, brows=0, breathing=0, nonspeech=0), Counter()
+    for voice in voices or HEARD:
+        speeches = [synthesize(text, voice=voice) for text in (*SENTENCES, *MORE)]
+        motions = [from_speech(s.samples, rate=s.rate, fps=30, settings=still) for s in speeches]
+        n = counted(speeches, motions, 0.06)
+        everything += n
+        print(f"{voice:16s} {told(n)}", flush=True)
+    print(f"{'all':16s} {told(everything)}")
 
 
 def lips(data: Path, tracks: Path | None) -> None:
@@ -84,7 +119,8 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
-    kinds.add_parser("closures").add_argument("voices", nargs="*")
+    for kind in ("closures", "heard"):
+        kinds.add_parser(kind).add_argument("voices", nargs="*")
     against = kinds.add_parser("lips")
     against.add_argument("data", type=Path)
     against.add_argument("--tracks", type=Path)
@@ -92,6 +128,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.kind == "closures":
         closures(options.voices)
+    elif options.kind == "heard":
+        heard(options.voices)
     else:
         lips(options.data, options.tracks)
 

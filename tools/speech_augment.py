@@ -6,7 +6,7 @@ Everything happens on log10 power of mel bands, where mixing sounds is adding po
 import numpy as np
 import torch
 
-from avatar3d.nets.mel import BANDS, SAMPLE_RATE, MelFrames
+from avatar3d.nets.mel import BANDS, HOP, SAMPLE_RATE, MelFrames
 
 SILENT = -10.0
 
@@ -89,6 +89,19 @@ def music(rng: np.random.Generator, seconds: float) -> np.ndarray:
         at += long
     mel = MelFrames()(torch.from_numpy(out / (np.abs(out).max() + 1e-9)).float()).numpy()
     return mel - loudness(mel)
+
+
+def hum(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Mains, fans, engines: harmonics that stay as they are, with some hiss; log-mel, loudness 0."""
+    t = np.arange(count * HOP + HOP) / SAMPLE_RATE
+    pitch, fall = rng.uniform(35, 260), rng.uniform(0.3, 2.0)
+    wobble = 1 + rng.uniform(0, 0.01) * np.sin(2 * np.pi * rng.uniform(0.1, 8) * t)
+    phase = 2 * np.pi * pitch * np.cumsum(wobble) / SAMPLE_RATE
+    lines = [k for k in range(1, int(rng.integers(3, 40))) if k * pitch < 7600 and rng.random() < 0.85]
+    out = sum((np.sin(k * phase + rng.uniform(0, 6)) / k**fall for k in lines), np.zeros_like(t))
+    out = out + rng.uniform(0, 0.3) * out.std() * rng.standard_normal(len(t))
+    mel = MelFrames()(torch.from_numpy(out / (np.abs(out).max() + 1e-9)).float()).numpy()[:count]
+    return mel + coloured(rng) - loudness(mel)
 
 
 def mixed(rng: np.random.Generator, speech: np.ndarray, background: np.ndarray | None) -> np.ndarray:

@@ -3,7 +3,7 @@
     python tools/speech_recordings.py FOLDER --packages PACKAGES [--languages en es fr it ru]
 
 PACKAGES is a folder into which `apt-get download` puts asterisk-core-sounds-* (1.6.1; 16 kHz; CC-BY-SA-3.0,
-the Russian voice CC-BY-3.0; each package's copyright file names the speakers), or where they lie already. FOLDER
+Italian and Russian CC-BY-3.0; each package's copyright file names the speakers), or where they lie already. FOLDER
 receives shards like those of `speech_data.py`, one set a speaker.
 
 When each phone is heard: espeak-ng speaks the prompt's text, its phone times are known, and dynamic time warping takes

@@ -81,9 +81,9 @@ NETWORKS: dict[str, Network] = {
         Network(
             name="speech_motion",
             file="speech_motion.safetensors",
-            sha256="fce8655139e094f5a107ea43d7f72ec3eff2b69e51ba94e6c65d7fa772bf5882",
+            sha256="6278265e7838ed009a97f0fafdae5fb1194dcf1a56fb82217df7419ade779313",
             licence="Apache-2.0",
-            source="trained by tools/train_speech.py on synthetic speech; the recipe is in its header",
+            source="trained by tools/train_speech.py on synthetic and recorded speech, from hama 1.7.0 on; see NOTICE",
             task="lips, jaw and tongue, contacts and voice activity from log-mel frames of speech",
             tool="train_speech",
         ),

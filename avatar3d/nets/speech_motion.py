@@ -1,7 +1,8 @@
 """The network that hears what a mouth does: log-mel frames -> lips, jaw and tongue, contacts and voice.
 
-Strided and dilated convolutions and a recurrent layer, all looking back only; an answer is given `LOOKAHEAD` rows late,
-so that what follows a sound (rounding, a closure) is heard before it is shown. Trained by `tools/train_speech.py`.
+A conformer whose attention looks back only and whose convolutions look ahead one row each; an answer is given
+`LOOKAHEAD` rows late, so that what follows a sound (rounding, a closure) is heard before it is shown. Trained by
+`tools/train_speech.py`, from the weights of a phoneme recogniser on.
 """
 
 import json
@@ -39,43 +40,96 @@ CLASSES = (
 )  # fmt: skip
 """Kinds of sound that the network also tells apart; this is what teaches it to hear."""
 
-_WIDTH, _HIDDEN = 192, 224
 _SHARE = 0.6
 """How much of the answer is the average mouth of the kinds of sound that were heard; the rest is heard directly."""
 _GAIN = 1.2
 """What is unsure is answered by halves; this makes up for it on the whole."""
-_DILATIONS = (1, 2, 4)
+_WIDTH, _WIDE, _HEADS, _BLOCKS, _HIDDEN = 144, 576, 4, 4, 96
+_TAPS = 6  # frames that a row begins with: two of its own and four before
+_PAST, _AHEAD = 15, 1  # rows that the convolution of a block reaches back and ahead
+_MEMORY = 100
+"""Rows that attention reaches back."""
+
+
+class _Block(nn.Module):
+    """A conformer block (Gulati et al., Conformer, 2020) that looks ahead one row and back a little; 1 row late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = _feed(), _feed()
+        self.attend = nn.ModuleDict(
+            {"norm": nn.LayerNorm(_WIDTH), "into": nn.Linear(_WIDTH, 3 * _WIDTH), "out": nn.Linear(_WIDTH, _WIDTH)}
+        )
+        self.convolve = nn.ModuleDict(
+            {
+                "norm": nn.LayerNorm(_WIDTH),
+                "into": nn.Linear(_WIDTH, 2 * _WIDTH),
+                "depth": nn.Conv1d(_WIDTH, _WIDTH, _PAST + 1 + _AHEAD, groups=_WIDTH),
+                "out": nn.Linear(_WIDTH, _WIDTH),
+            }
+        )
+        self.norm = nn.LayerNorm(_WIDTH)
+
+    def forward(self, x: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Rows `[b, t, 144]`, with what is kept of the rows before: keys and values, and the convolution's input."""
+        keys, gates, late = state
+        x = x + 0.5 * self.before(x)
+        query, new = self.attend["into"](self.attend["norm"](x)).split([_WIDTH, 2 * _WIDTH], 2)
+        keys = torch.cat([keys, new], 1)
+        x = x + self.attend["out"](_attention(query, keys))
+        gated = functional.glu(self.convolve["into"](self.convolve["norm"](x)), 2)
+        gates, late = torch.cat([gates, gated], 1), torch.cat([late, x], 1)
+        count = x.shape[1]
+        y = functional.silu(self.convolve["depth"](gates.mT).mT)
+        x = late[:, :count] + self.convolve["out"](y)
+        x = self.norm(x + 0.5 * self.after(x))
+        return x, [keys[:, -_MEMORY:], gates[:, count:], late[:, count:]]
+
+
+def _feed() -> nn.Sequential:
+    return nn.Sequential(
+        nn.LayerNorm(_WIDTH), nn.Linear(_WIDTH, _WIDE), nn.SiLU(), nn.Linear(_WIDE, _WIDTH)
+    )  # fmt: skip
+
+
+def _attention(query: Tensor, keys: Tensor) -> Tensor:
+    """Every row sees itself and `_MEMORY` rows before; no positions: the convolutions know them."""
+    count, all_ = query.shape[1], keys.shape[1]
+    behind = torch.arange(all_ - count, all_)[:, None] - torch.arange(all_)
+    q, k, v = (part.unflatten(2, (_HEADS, -1)).transpose(1, 2) for part in (query, *keys.chunk(2, 2)))
+    seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=(behind >= 0) & (behind <= _MEMORY))
+    return seen.transpose(1, 2).flatten(2)
 
 
 class SpeechNet(nn.Module):
-    """Features `[b, t, 41]` at 100 a second -> outputs `[b, t / 2, ...]`, with the state to go on from."""
+    """Features `[b, t, 41]` at 100 a second -> outputs `[b, t / 2, ...]`, with the state to go on from.
 
-    def __init__(self, width: int = _WIDTH, hidden: int = _HIDDEN) -> None:
+    Every block answers one row late, so an answer has heard as many rows beyond its own as there are blocks.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self.width, self.hidden = width, hidden
-        self.front = nn.Conv1d(FEATURES, width, 6, stride=2)
-        self.blocks = nn.ModuleList(nn.Conv1d(width, width, 3, dilation=d) for d in _DILATIONS)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(len(_DILATIONS) + 1))
-        self.recurrent = nn.GRU(width, hidden, batch_first=True)
-        self.out = nn.Linear(width + hidden, len(CURVES) + len(CONTACTS) + len(CLASSES))
+        self.front = nn.Conv1d(FEATURES, _WIDTH, _TAPS, stride=2)
+        self.blocks = nn.ModuleList(_Block() for _ in range(_BLOCKS))
+        self.recurrent = nn.GRU(_WIDTH, _HIDDEN, batch_first=True)
+        self.out = nn.Linear(_WIDTH + _HIDDEN, len(CURVES) + len(CONTACTS) + len(CLASSES))
 
     def begin(self, batch: int) -> list[Tensor]:
         """The state before any sound."""
         new = next(self.parameters()).new_zeros
-        past = [new(batch, FEATURES, 4)] + [new(batch, self.width, 2 * d) for d in _DILATIONS]
-        return [*past, new(1, batch, self.hidden)]
+        rows = [(0, 2 * _WIDTH), (_PAST + _AHEAD, _WIDTH), (_AHEAD, _WIDTH)] * _BLOCKS
+        return [new(batch, FEATURES, _TAPS - 2), *(new(batch, *shape) for shape in rows), new(1, batch, _HIDDEN)]
 
     def forward(self, features: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Raw outputs: curves, logits of contacts, logits of classes; an even number of frames."""
         x = torch.cat([state[0], features.mT], 2)
-        after = [x[:, :, -4:]]
-        x = functional.silu(self.norms[0](self.front(x).mT).mT)
+        after = [x[:, :, 2 - _TAPS :]]
+        x = functional.gelu(self.front(x).mT)
         for i, block in enumerate(self.blocks):
-            padded = torch.cat([state[i + 1], x], 2)
-            after.append(padded[:, :, -2 * _DILATIONS[i] :])
-            x = x + functional.silu(self.norms[i + 1](block(padded).mT).mT)
-        y, hidden = self.recurrent(x.mT, state[-1])
-        return self.out(torch.cat([x.mT, y], 2)), [*after, hidden]
+            x, kept = block(x, state[3 * i + 1 : 3 * i + 4])
+            after += kept
+        y, hidden = self.recurrent(x, state[-1])
+        return self.out(torch.cat([x, y], 2)), [*after, hidden]
 
 
 @dataclass(frozen=True)
@@ -128,10 +182,15 @@ class SpeechMotionNet:
 
     def _heard(self, rows: Tensor) -> Heard:
         n, m = len(CURVES), len(CURVES) + len(CONTACTS)
-        average = rows[:, m:].softmax(1) @ self._mouths
-        curves = _GAIN * ((1 - _SHARE) * rows[:, :n].clamp(0, 1) + _SHARE * average)
+        curves = answered(rows, self._mouths)
         contacts = rows[:, n:m].sigmoid()
         return Heard(spread(curves.clamp(0, 1)), contacts[:, 0], contacts[:, 1], contacts[:, 2])
+
+
+def answered(rows: Tensor, mouths: Tensor, gain: float = _GAIN) -> Tensor:
+    """Curves `[..., 17]` of raw outputs: heard directly, and as the average mouth of the kinds of sound heard."""
+    average = rows[..., len(CURVES) + len(CONTACTS) :].softmax(-1) @ mouths
+    return gain * ((1 - _SHARE) * rows[..., : len(CURVES)].clamp(0, 1) + _SHARE * average)
 
 
 @typed
@@ -155,10 +214,10 @@ def _load() -> tuple[SpeechNet, np.ndarray, Tensor]:
     if meta.get("format") != "avatar3d.speech_motion" or meta.get("curves") != list(CURVES):
         raise AssetError(f"{path} is not a speech network of this version. Reinstall avatar3d.")
     prior, mouths = tensors.pop("prior").double().numpy(), tensors.pop("mouths")
-    net = SpeechNet(meta["width"], meta["hidden"])
+    net = SpeechNet()
     net.load_state_dict(tensors)
     net.requires_grad_(False)
     return net.eval(), prior, mouths
 
 
-assert SAMPLE_RATE == 50 * ROW
+assert SAMPLE_RATE == 50 * ROW and _BLOCKS * _AHEAD == LOOKAHEAD

@@ -98,6 +98,6 @@ def test_file_is_small_and_tells_its_recipe():
     assert path.stat().st_size < 10e6
     with safe_open(path, framework="pt") as file:
         header = file.metadata()["avatar3d"]
-    for word in ("tools/train_speech.py", "--seed", "synthetic speech", "Apache-2.0"):
+    for word in ("tools/train_speech.py", "--seed", "synthetic speech", "human speech", "CC-BY-SA-3.0", "hama"):
         assert word in header
     assert LOOKAHEAD * ROW / 16000 <= 0.1
