@@ -70,12 +70,7 @@ def on_mesh(
     radius = torch.where(of_faces(rig, MOUTH)[face], OVERLAP * radius, radius)
     log_scales = radius.clamp(0.02, 20).log()[:, None] + torch.tensor([0.0, 0.0, math.log(THIN)])
 
-    uv = (rig.uvs[rig.uv_faces[face].long()] * barycentrics[..., None]).sum(1)
-    albedo = ops.sample_texture(srgb_to_linear(looks.albedo.float() / 255)[None], uv[None, None].contiguous())[0, 0]
-    normals = vertex_normals(rig.neutral, rig.faces)[rig.faces[face].long()]
-    normals = (normals * barycentrics[..., None]).sum(1) @ R_world_head.T.float()
-    if looks.light is not None:
-        albedo = albedo * irradiance(torch.nn.functional.normalize(normals, dim=1), looks.light.float())
+    albedo = mesh_light(rig, looks, R_world_head, face, barycentrics)
     for name, share in SHADE.items():
         albedo = torch.where(of_faces(rig, (name,))[face, None], albedo * share, albedo)
     colour = linear_to_srgb(albedo.clamp(0, 1))
@@ -83,6 +78,19 @@ def on_mesh(
     group[of_faces(rig, MOUTH)[face]] = GROUP_NAMES.index("mouth")
     group[of_faces(rig, EYES)[face]] = GROUP_NAMES.index("eyes")
     return make(face, barycentrics, torch.zeros(count, 3), log_scales, colour, 0.9, group, degree)
+
+
+def mesh_light(
+    rig: Rig, looks: TextureSet, R_world_head: Float[Tensor, "3 3"], face: Tensor, barycentrics: Tensor
+) -> Float[Tensor, "n 3"]:
+    """Linear colours of some points of the textured mesh in its light; the inside of a mouth is not darkened."""
+    uv = (rig.uvs[rig.uv_faces[face].long()] * barycentrics[..., None]).sum(1)
+    albedo = ops.sample_texture(srgb_to_linear(looks.albedo.float() / 255)[None], uv[None, None].contiguous())[0, 0]
+    normals = vertex_normals(rig.neutral, rig.faces)[rig.faces[face].long()]
+    normals = (normals * barycentrics[..., None]).sum(1) @ R_world_head.T.float()
+    if looks.light is None:
+        return albedo
+    return albedo * irradiance(torch.nn.functional.normalize(normals, dim=1), looks.light.float())
 
 
 def of_faces(rig: Rig, names: tuple[str, ...]) -> Tensor:

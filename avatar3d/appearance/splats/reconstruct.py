@@ -10,14 +10,20 @@ from torch import Tensor
 from avatar3d.appearance.splats.checkpoint import load_fitting, save_fitting
 from avatar3d.appearance.splats.cloud import Cloud
 from avatar3d.appearance.splats.config import SplatConfig
+from avatar3d.appearance.splats.evidence import gather
+from avatar3d.appearance.splats.extremes import with_extremes
 from avatar3d.appearance.splats.fit import Fitting, Progress, settle
 from avatar3d.appearance.splats.hull import hair
-from avatar3d.appearance.splats.initial import beyond_mesh, on_mesh
+from avatar3d.appearance.splats.initial import beyond_mesh, mesh_light, on_mesh
 from avatar3d.appearance.splats.masks import FootageMasker
+from avatar3d.appearance.splats.polish import STEPS as POLISHING
+from avatar3d.appearance.splats.polish import polish
 from avatar3d.appearance.splats.poses import Poses
-from avatar3d.appearance.splats.shots import Shot, take_shots
+from avatar3d.appearance.splats.shots import Shot, halved, take_shots
+from avatar3d.appearance.splats.unseen import complete
 from avatar3d.appearance.splats.weights import weighted
 from avatar3d.errors import TrackingError
+from avatar3d.geometry.colour import linear_to_srgb
 from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.models.anchors import with_anchors
 from avatar3d.models.motion import head_rotation
@@ -36,6 +42,8 @@ HULL_SHOTS = 12
 """Pictures in which clothes are looked for."""
 STUDIED = 16
 """Frames from all over a view that say what stands still in it."""
+LOOKS = 40
+"""Pictures that say which splats are seen."""
 CARVE_SHOTS = 30
 """Pictures that say where hair can be."""
 
@@ -94,6 +102,8 @@ def add_splats(
     gaussians = fitting.cloud.detached()
     if keep:
         keep()
+    if not fitting.stopped:
+        gaussians = _finish(avatar, poses, shots, gaussians, config, seed, progress)
     poses.spread()
     if config.refine_pose and not fitting.stopped:
         held = _evenly((tracked & ~seen).nonzero()[:, 0], config.frames)
@@ -204,6 +214,30 @@ def _start(avatar: Avatar, poses: Poses, shots: list[Shot], config: SplatConfig,
     mixing, limits = components(avatar.motion, rows, config.components)
     basis = torch.zeros(len(mixing), joined.count, 14)
     return replace(joined, mixing=mixing, limits=limits, basis=basis)
+
+
+def _finish(
+    avatar: Avatar, poses: Poses, shots: list[Shot], gaussians: Gaussians, config: SplatConfig, seed: int,
+    progress: Progress | None,
+) -> Gaussians:  # fmt: skip
+    """The splats with what no picture shows made up for: surface that is never seen, and what only extremes bare."""
+    assert avatar.motion is not None and isinstance(avatar.appearance, TextureSet)
+    for value in poses.corrections.values():
+        value.requires_grad_(False)
+    frames = torch.tensor([shot.frame for shot in shots])
+    around = _spread_out(poses.head_rotation(frames), LOOKS // 2)
+    over_time = torch.linspace(0, len(shots) - 1, min(LOOKS // 2, len(shots))).round().long().tolist()
+    chosen = [halved(shots[i]) for i in sorted({*around, *over_time})]
+    rows = frames.unique()
+    R = head_rotation(avatar.motion)[rows]
+    frontal = R[(R - R.mean(0)).square().sum((1, 2)).argmin()]
+    evidence = gather(gaussians, poses, chosen)
+    lit = mesh_light(poses.rig, avatar.appearance, frontal, gaussians.face.long(), gaussians.barycentrics)
+    expected = linear_to_srgb(lit.clamp(0, 1))
+    gaussians, unseen = complete(gaussians, poses.rig, expected, evidence)
+    steps = round(POLISHING * config.steps)
+    gaussians = polish(gaussians, unseen, poses, shots, steps, config.ssim, seed, progress)
+    return with_extremes(gaussians, poses.rig, avatar.motion.expression[rows].float(), evidence)
 
 
 def joined_gaussians(parts: list[Gaussians]) -> Gaussians:
