@@ -27,6 +27,8 @@ NEAR = 0.002
 """Displacements beyond that are holes, hair, or where registration failed, metres."""
 FINE, COARSE = 0.0004, 0.006
 """Standard deviations of the Gaussians between which detail lies, metres."""
+FADE = 0.0015
+"""Slopes fade within so much of the edges of what a scan shows, metres."""
 SPACING = 0.35
 """Of the scan's own edges: what is finer than that is between its vertices."""
 ROUGHEST = 0.2
@@ -88,10 +90,13 @@ def scan_detail(
     known = chart.image(mask.float()) > 0
     raw, seen = chart.image(value).numpy(), known.numpy()
     per_texel = _texel_size(rig, posed, chart, pick)
+    # at its holes and fringes a scan is worst; slopes fade there, as displacements that fade would slope
+    inside = gaussian_filter(seen.astype(np.float32), FADE / per_texel)
+    sure = torch.from_numpy((2 * inside - 1).clip(0, 1) * seen)[..., None]
     fine = max(FINE, SPACING * _spacing(points, scan.faces[found.face.long()[good]]))
     while bool(known.any()) and fine < COARSE / 2:
         displacement = torch.from_numpy(_band(raw, seen, fine / per_texel, COARSE / per_texel))
-        slopes = _slopes(displacement, known, rig, posed, chart)
+        slopes = sure * _slopes(displacement, known, rig, posed, chart)
         lean = slopes[known].norm(dim=1)
         if float((lean / (1 + lean.square()).sqrt()).median()) < ROUGHEST:
             return Detail(displacement=displacement, normals=_normals(slopes), slopes=slopes, known=known)

@@ -6,9 +6,11 @@ A ball of flat faces a centimetre wide stands for the mesh, an exact ball with w
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.ndimage import distance_transform_edt
 
 from avatar3d.appearance.chart import build_chart
 from avatar3d.appearance.detail import FLAT, Detail, scan_detail
@@ -104,6 +106,19 @@ def test_what_is_not_scanned_is_flat(found):
     assert 0.05 < away.float().mean() < 0.5 and (found.displacement[away] == 0).all()
     flat = found.normals[away].float() - torch.tensor(FLAT).float()
     assert (flat.abs().amax(1) <= 1).float().mean() > 0.97
+
+
+def test_normals_fade_towards_the_edge_of_the_scan(found, rig):
+    chart = build_chart(rig, SIZE)
+    p = chart.image(chart.interpolate(rig.neutral, rig.faces))
+    known = found.known.numpy()
+    # in texels, each a third of a millimetre
+    from_edge = torch.from_numpy(distance_transform_edt(np.pad(known, 1, constant_values=True))[1:-1, 1:-1])
+    along = p[..., 0].abs() < 0.05
+    slope = found.slopes.norm(dim=2)
+    ring, inner = (slope[along & (from_edge > a) & (from_edge < b)] for a, b in ((0, 2.5), (8, 40)))
+    assert len(ring) > 200 and len(inner) > 1000
+    assert ring.square().mean() < 0.3 * inner.square().mean()
 
 
 def test_a_cloud_has_no_detail(scan, rig):
