@@ -169,27 +169,55 @@ def test_nearest_count_most(rng):
     assert taken_after(places[:0], places, values, torch.ones(50)).shape == (0, 3)
 
 
-def test_polish_serves_the_pictures_and_keeps_the_unseen(splats, poses, shots):
+def test_polish_serves_the_pictures_and_keeps_what_it_should(splats, poses, shots):
     generator = torch.Generator().manual_seed(2)
-    wrong = replace(splats, sh=splats.sh + 0.3 * torch.randn(splats.sh.shape, generator=generator))
-    hidden = (gather(splats, poses, shots).shown == 0).float()
+    shown = gather(splats, poses, shots).shown > 0
+    grazed = shown & (torch.arange(splats.count) % 2 == 0)
+    noise = 0.3 * torch.randn(splats.sh.shape, generator=generator)
+    wrong = replace(splats, sh=splats.sh + noise * (grazed | ~shown)[:, None, None])
+    unseen = torch.where(shown, torch.where(grazed, 0.5, 0.0), 1.0)
     for value in poses.corrections.values():
         value.requires_grad_(False)
 
     def loss(g):
-        white = torch.ones(3)
-        with torch.no_grad():
-            return sum(
-                float(photometric(draw(g, poses, *poses.vertices(torch.tensor([s.frame])), s, white)[0],
-                                  on_background(s, white), 0.2)) for s in shots
-            )  # fmt: skip
+        white, total = torch.ones(3), 0.0
+        for shot in shots:
+            with torch.no_grad():
+                drawn, _ = draw(g, poses, *poses.vertices(torch.tensor([shot.frame])), shot, white)
+                total += float(photometric(drawn, on_background(shot, white), 0.2))
+        return total
 
-    done = polish(wrong, hidden, poses, shots, 40, 0.2, seed=0)
-    again = polish(wrong, hidden, poses, shots, 40, 0.2, seed=0)
-    assert loss(done) < 0.75 * loss(wrong)
+    done, again = (polish(wrong, unseen, poses, shots, 30, 0.2, seed=0) for _ in range(2))
+    assert loss(done) < 0.7 * loss(wrong)
     assert torch.equal(done.sh, again.sh)
-    moved = (done.sh - wrong.sh).abs().amax((1, 2))
-    assert float(moved[hidden > 0].mean()) < 0.2 * float(moved[hidden == 0].mean())
+    for name in ("sh", "offsets", "quats", "log_scales", "logit_opacities"):
+        changed = (getattr(done, name) - getattr(wrong, name)).flatten(1 if name != "logit_opacities" else 0).abs()
+        changed = changed if name == "logit_opacities" else changed.amax(1)
+        plain = ~grazed & (splats.group == 0) & (name not in ("log_scales", "offsets"))  # limits hold for everybody
+        assert not changed[plain & (unseen == 0)].any()
+        assert float(changed[plain & ~shown].sum()) < 1e-3 * max(1.0, float(changed[grazed].sum()))
+
+
+def test_hair_that_nobody_sees_stands_off_no_further(splats, rig, looks):
+    n = 300
+    hair = splats.select(torch.arange(n))
+    head = rig.joint_names.index("head")
+    faces = len(rig.faces) - len(rig.joint_names)
+    scalp = torch.randn(n, 3, generator=torch.Generator().manual_seed(4))
+    scalp = torch.nn.functional.normalize(scalp.abs() * torch.tensor([0.3, 1.0, 0.3]), dim=1)
+    top = rig.neutral[rig.neutral[:, 1].argmax()] - rig.joint_positions[head]
+    places = top + 0.01 * scalp
+    places[:20] += torch.tensor([0.0, 0.1, 0.0])
+    hair = replace(
+        hair, face=torch.full((n,), faces + head, dtype=torch.int32), offsets=100 * places,
+        barycentrics=torch.tensor([1.0, 0, 0]).repeat(n, 1), group=torch.ones(n, dtype=torch.uint8),
+    )  # fmt: skip
+    shown = torch.ones(n)
+    shown[:10] = shown[20:40] = 0
+    evidence = Evidence(shown=shown, direction=torch.zeros(n, 3), spread=torch.zeros(n, 3, 3))
+    done, _ = complete(hair, rig, expected(rig, looks, hair), evidence)
+    gone = done.logit_opacities < -4
+    assert gone[:10].all() and not gone[10:].any()
 
 
 def closing(splats, rig, blink):

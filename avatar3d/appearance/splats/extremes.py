@@ -16,6 +16,7 @@ from avatar3d.appearance.splats.evidence import Evidence
 from avatar3d.appearance.splats.initial import SH_C0, of_faces
 from avatar3d.appearance.splats.unseen import (
     FEWEST,
+    GONE,
     colours_towards,
     lying_log_scales,
     taken_after,
@@ -42,8 +43,6 @@ SUNK = 1e-3
 """Metres by which an eyeball's splats go back behind a closed lid: they are drawn in the order of their centres."""
 CLOSED_OPACITY = 3.0
 """Least logit of the opacity of a closed lid's splats."""
-GONE = -5.0
-"""Logit of the opacity of what is there no more."""
 OUT = 0.3
 """A tongue that the footage has out so far is known."""
 SHOWN = 0.15

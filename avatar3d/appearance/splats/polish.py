@@ -13,13 +13,13 @@ from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.shots import Shot
 from avatar3d.types.gaussians import Gaussians
 
-STEPS = 0.12
+STEPS = 0.15
 """Of these steps, in terms of those before."""
-RATE, DECAY = 0.5, 0.1
+RATE, DECAY = 1.0, 0.05
 """Of the first step, in terms of the very first one of all, and what the last one's is of that."""
-HOLD = 2e-6
+HOLD = 5e-7
 """How strongly unseen splats are held to what is expected: in a picture of 256 pixels square, a splat that covers a
-tenth of a pixel moves its colour by a tenth of a unit for it."""
+fortieth of a pixel moves its colour by a tenth of a unit for it."""
 RESTRAIN_EVERY = 10
 
 
@@ -30,7 +30,7 @@ def polish(
     """Some steps more, in which splats are held to what they are, the more the less they are seen.
 
     Where completed splats show in the pictures after all, in outlines that are seen at a graze, the pictures have a
-    say; where they do not, nothing changes. Poses stay.
+    say; where they do not, nothing changes. Poses stay, and so do splats that are seen well.
 
     Args:
         gaussians: Completed.
@@ -45,6 +45,7 @@ def polish(
     cloud, sizes, hidden = Cloud(gaussians), face_sizes(poses.rig), Hidden(poses)
     generator = torch.Generator().manual_seed(seed)
     homes = {name: x.detach().clone() for name, x in cloud.leaves.items()}
+    seen = unseen == 0
     order: list[int] = []
     for step in range(steps):
         if not order:
@@ -61,7 +62,7 @@ def polish(
                 shape = [1] * x.ndim
                 shape[AXIS.get(name, 0)] = -1
                 x.grad += hold * unseen.view(shape) * (x.detach() - homes[name])
-        cloud.step(RATE * DECAY ** (step / steps), hidden(shot)[gaussians.face.long()])
+        cloud.step(RATE * DECAY ** (step / steps), hidden(shot)[gaussians.face.long()] | seen)
         if (step + 1) % RESTRAIN_EVERY == 0:
             restrain(cloud, sizes)
         if progress:

@@ -10,17 +10,18 @@ import math
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from avatar3d import ops
 from avatar3d.appearance.splats.evidence import Evidence
 from avatar3d.appearance.splats.initial import SH_C0, THIN, of_faces
 from avatar3d.render.gaussians import pose_gaussians
 from avatar3d.types import Rig
 from avatar3d.types.gaussians import GROUP_NAMES, Gaussians
 
-UNSEEN, SEEN = 0.01, 0.05
+UNSEEN, SEEN = 0.005, 0.025
 """`Evidence.shown` up to which a splat is what may be expected, and from which it is what the pictures made it."""
 USUAL = 3.0
 """Hair that differs from the median by so many times the median difference counts half to others."""
@@ -36,6 +37,10 @@ ENOUGH = 60
 """So many seen splats of hair say alone what hair is; with fewer, the skin of the scalp has a say."""
 VARIATION = 0.01
 """Variance of the directions that a splat is seen from, at which half of its view dependence is believed."""
+THICKER = 5e-3
+"""Metres by which hair that is not seen may stand off further than the 9 in 10 of what is seen."""
+GONE = -5.0
+"""Logit of the opacity of what is there no more."""
 OPAQUE = 2.2
 """Least logit of the opacity of unseen skin and hair."""
 C1 = 0.4886025119029199
@@ -74,6 +79,7 @@ def complete(
     solid = (gaussians.group == SKIN) | (gaussians.group == HAIR)
     logits = gaussians.logit_opacities
     logits = torch.where(solid, logits + unseen * (logits.clamp_min(OPAQUE) - logits), logits)
+    logits = torch.where(_standing_off(gaussians, rig, places, unseen, evidence), GONE, logits)
     done = replace(
         gaussians, sh=sh, offsets=gaussians.offsets * (1 - lying), log_scales=log_scales, logit_opacities=logits,
         quats=torch.where(lying > 0, flat, gaussians.quats),
@@ -133,6 +139,21 @@ def _at_rest(gaussians: Gaussians, rig: Rig) -> tuple[Tensor, Tensor]:
     places = pose_gaussians(plain, rig, rig.neutral[None].float()).means[0]
     a, b, c = rig.neutral[rig.faces[gaussians.face.long()].long()].float().unbind(1)
     return places, torch.linalg.cross(b - a, c - a).norm(dim=1).sqrt().clamp_min(1e-6)
+
+
+def _standing_off(
+    gaussians: Gaussians, rig: Rig, places: Tensor, unseen: Tensor, evidence: Evidence
+) -> Bool[Tensor, "n"]:
+    """Hair that nobody sees and that is thicker than what is seen: the masks of few sides do not say where it ends."""
+    hair = gaussians.group == HAIR
+    out = torch.zeros_like(hair)
+    index = hair.nonzero()[:, 0]
+    known = (evidence.shown > SOURCE)[index]
+    if int(known.sum()) >= FEWEST:
+        mesh = rig.faces[(rig.faces < len(rig.neutral) - 3 * len(rig.joint_names)).all(1)]
+        distance = ops.nearest_on_mesh(places[index].contiguous(), rig.neutral.float(), mesh).distance
+        out[index] = (unseen[index] == 1) & (distance > distance[known].quantile(0.9) + THICKER)
+    return out
 
 
 def _colours(
