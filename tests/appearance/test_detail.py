@@ -118,7 +118,7 @@ def test_normals_fade_towards_the_edge_of_the_scan(found, rig):
     slope = found.slopes.norm(dim=2)
     ring, inner = (slope[along & (from_edge > a) & (from_edge < b)] for a, b in ((0, 2.5), (8, 40)))
     assert len(ring) > 200 and len(inner) > 1000
-    assert ring.square().mean() < 0.3 * inner.square().mean()
+    assert ring.square().mean() < 0.06 * inner.square().mean()  # 0.18 where nothing fades
 
 
 def test_a_cloud_has_no_detail(scan, rig):
