@@ -92,21 +92,24 @@ def merge(
     return merged
 
 
+def tiles(width: int, height: int, side: float, angle: float = 0.0) -> list[Square]:
+    """Windows of one size that cover a frame and overlap by 40%."""
+
+    def centres(length: int) -> list[float]:
+        if length <= side:
+            return [length / 2]
+        count = math.ceil((length - side) / (0.6 * side)) + 1
+        return np.linspace(side / 2, length - side / 2, count).tolist()
+
+    return [Square(x, y, side, angle) for y in centres(height) for x in centres(width)]
+
+
 def levels(width: int, height: int, *, min_face: float) -> Iterator[list[Square]]:
     """Windows to search, from coarse to fine: each item is a set that covers the frame once.
 
     The whole frame, then tiles of falling size that overlap by 40%, then the coarse sets again turned by 90, -90,
     180 and ±45 degrees, then finer tiles, down to where a face of `min_face` pixels fills 15% of a tile.
     """
-
-    def cover(side: float, angle: float = 0.0) -> list[Square]:
-        def centres(length: int) -> list[float]:
-            if length <= side:
-                return [length / 2]
-            count = math.ceil((length - side) / (0.6 * side)) + 1
-            return np.linspace(side / 2, length - side / 2, count).tolist()
-
-        return [Square(x, y, side, angle) for y in centres(height) for x in centres(width)]
 
     long, short = max(width, height), min(width, height)
     sides = [float(long)]
@@ -116,12 +119,12 @@ def levels(width: int, height: int, *, min_face: float) -> Iterator[list[Square]
         side /= 1.6
     coarse, fine = sides[:3], sides[3:]
     for side in coarse:
-        yield cover(side)
+        yield tiles(width, height, side)
     for degrees in (90, -90, 180, 45, -45):
         for side in coarse[:2]:
-            yield cover(side, math.radians(degrees))
+            yield tiles(width, height, side, math.radians(degrees))
     for side in fine:
-        yield cover(side)
+        yield tiles(width, height, side)
 
 
 class FaceDetector:

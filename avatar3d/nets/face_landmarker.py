@@ -3,6 +3,7 @@
 Joins the detector (where may a face be?) and the landmark network (where is it exactly, is it one at all?).
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from avatar3d.nets.blendshapes import BlendshapeNet
 from avatar3d.nets.crop import Square
-from avatar3d.nets.face_detector import Detection, FaceDetector, overlap
+from avatar3d.nets.face_detector import SIDE, Detection, FaceDetector, overlap, tiles
 from avatar3d.nets.face_landmarks import (
     FaceLandmarks,
     LandmarkNet,
@@ -35,6 +36,16 @@ CONFIRM = 0.65
 had 0.66 (cut off by the frame), of 5 false ones (hair, ears) that the landmark network believed one was above."""
 DEEP_PRESENCE = 0.99
 """Presence that a face must have that only turned windows or fine tiles show: they show many false ones, too."""
+PROFILE_SCORE = 0.8
+"""Detector score from which a still's face that no look settles on is looked at from `_around`. Strict profiles have
+0.72 to 0.93; of what is no face a held ball had most, 0.75."""
+PROFILE_LOOKS = 3
+"""Of the looks from `_around` that must settle on the same place."""
+CROWD_TILE = 0.115
+"""Side of the tiles in which a crowd's faces are looked for, relative to the picture's long side (but at least 0.9 of
+the network's, which sees faces of a tenth of that): about 150 tiles, 0.4 s."""
+CROWD_SCORE, CROWD_AGAIN = 0.75, 0.6
+"""Detector scores that they must have there, and once more around the landmarks: enlarged, they lose."""
 REDETECT = 10
 """Frames between looks for faces that are not yet followed."""
 SEARCH = 15
@@ -154,9 +165,14 @@ class FaceLandmarker:
         """Faces of one picture, largest first; `id` is their place in the list.
 
         The whole frame and two sizes of tiles are searched for up to `max_faces`, and where they show none, turned
-        windows and finer tiles until something is found.
+        windows and finer tiles until something is found. Then, as stills have the time: strict profiles, and crowds.
         """
         readings = self._search(image)
+        if not readings:
+            readings = self._profiles(image)
+        if len(readings) < self.max_faces and not self._any_large(image, readings):
+            self._crowd(image, readings)
+            readings.sort(key=_size, reverse=True)
         return [self._face(reading, i) for i, reading in enumerate(readings[: self.max_faces])]
 
     @typed
@@ -224,9 +240,43 @@ class FaceLandmarker:
             self._verify(image, detections, readings, presence)
             if len(readings) >= self.max_faces:
                 break
-            if level >= 2 and any(_size(reading) > 0.1 * min(image.shape[:2]) for reading in readings):
+            if level >= 2 and self._any_large(image, readings):
                 break
         return sorted(readings, key=_size, reverse=True)
+
+    @staticmethod
+    def _any_large(image: np.ndarray, readings: list[Reading]) -> bool:
+        return any(_size(reading) > 0.1 * min(image.shape[:2]) for reading in readings)
+
+    def _profiles(self, image: np.ndarray) -> list[Reading]:
+        """The face that the detector is sure of and from whose middle no look settles: from places around it."""
+        for detections in itertools.islice(self._detector.search(image), 3):
+            for detection in detections:
+                if detection.score < PROFILE_SCORE:
+                    continue
+                looks = [self._settle(image, window) for window in _around(window_of_detection(detection))]
+                settled = [look for look in looks if look is not None]
+                agreed = [look for look in settled if sum(_same(look, other) for other in settled) >= PROFILE_LOOKS]
+                best = max(agreed, key=lambda look: look.logit, default=None)
+                confirmed = None if best is None else self._confirm(image, best)
+                if confirmed is not None:
+                    return [confirmed]
+        return []
+
+    def _crowd(self, image: np.ndarray, readings: list[Reading]) -> None:
+        """Appends faces that only enlarged tiles show."""
+        height, width = image.shape[:2]
+        windows = tiles(width, height, max(0.9 * SIDE, CROWD_TILE * max(height, width)))
+        for detection in self._detector.detect_in(image, windows):
+            window = window_of_detection(detection)
+            if len(readings) >= self.max_faces or detection.score < CROWD_SCORE:
+                break
+            reading = None if any(_inside(window, known) for known in readings) else self._settle(image, window)
+            if reading is None or reading.presence < DEEP_PRESENCE or any(_same(reading, o) for o in readings):
+                continue
+            seen = [self._seen_again(image, window_of_points(reading.points), factor, 0.2) for factor in (1.3, 1.6, 2)]
+            if any(again is not None and again.score >= CROWD_AGAIN for again in seen):
+                readings.append(reading)
 
     def _settle(self, image: np.ndarray, window: Square) -> Reading | None:
         """Looks until two looks in a row agree; None where they never do, or see no face."""
@@ -367,6 +417,15 @@ def _inside(window: Square, reading: Reading) -> bool:
     """Whether a window is centred on a face that is known already and about as large."""
     known = window_of_points(reading.points)
     return math.hypot(window.x - known.x, window.y - known.y) < 0.2 * known.size and window.size > 0.4 * known.size
+
+
+def _around(window: Square) -> list[Square]:
+    """27 windows about one: up to 15% beside it, 30 degrees turned, and a quarter smaller or larger."""
+    steps = itertools.product((0.8, 1.0, 1.25), (-1, 0, 1), (-1, 0, 1))
+    return [
+        replace(window, x=window.x + 0.15 * x * window.size, size=s * window.size, angle=window.angle + a * math.pi / 6)
+        for s, a, x in steps
+    ]
 
 
 def _perturbed(window: Square) -> list[Square]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from avatar3d.nets import FaceLandmarker, FaceLandmarks
 from avatar3d.types.capture import Frame, View
 
-MAX_FACES = 4
+MAX_FACES, MAX_FACES_OF_PHOTOS = 4, 16
 INSPECT = 15
 """Frames between looks at light and sharpness."""
 AHEAD = 4
@@ -142,7 +142,7 @@ class Keeper(Protocol):
 
 def look(view: View, shots: ShotFinder | None, keeper: Keeper | None, progress: Callable[[int], None] | None) -> Seen:
     """Looks through a view, from where the kept slices end."""
-    net = FaceLandmarker(max_faces=MAX_FACES, blendshapes=False)
+    net = FaceLandmarker(max_faces=MAX_FACES_OF_PHOTOS if view.kind == "photos" else MAX_FACES, blendshapes=False)
     out, kept = Seen(view), keeper.kept() if keeper is not None else []
     for part in kept:
         out.add(part)

@@ -114,6 +114,8 @@ def test_no_face_videos(data, video):
         ("pexels_woman_full_torso.jpg", 1),
         ("insight_tilt.png", 1),
         ("insight_mask_outdoor.jpg", 1),
+        ("aflw2000_image00181.jpg", 1),  # strict profile
+        ("crowd_parade.jpg", 6),  # of about 14; each is one
     ],
 )
 def test_number_of_faces(data, crowd_landmarker, photo, faces):
