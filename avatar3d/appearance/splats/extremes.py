@@ -35,6 +35,8 @@ AROUND = 0.03
 """Metres around an eye in which lids find their skin."""
 DARK = 0.3
 """Share of that skin, the darkest, that is taken for brows and lashes."""
+ODD = 2.0
+"""Skin that differs from the median by more than so many times the median difference is not taken for skin."""
 LASHES = 0.55
 """At most this much of the skin's colour has the margin of a closed lid."""
 STILL, DOWN = 0.05, 0.3
@@ -178,6 +180,8 @@ def _skin_around(
     colours = colours_towards(gaussians.sh[index], FRONT).clamp(0, 1)
     bright = colours.mean(1)
     kept = bright >= torch.quantile(bright, DARK)
+    apart = (colours - colours[kept].median(0).values).norm(dim=1)
+    kept &= apart <= ODD * apart[kept].median()
     return places[index[kept]], colours[kept], torch.ones(int(kept.sum()))
 
 
