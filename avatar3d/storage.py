@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from avatar3d.errors import FileError, FormatError
+from avatar3d.errors import FileError, FormatError, UsageError
 from avatar3d.types import Avatar, Motion, Track
 
 FORMAT_VERSION = 1
@@ -74,13 +74,22 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: Path | str) -> None:
-    """Fails before long work whose result could not be written there.
+def check_writable(path: Path | str | None, *inputs: Path | str | None) -> None:
+    """Fails before long work whose result could not be written there, or would replace what it is made from.
+
+    Args:
+        path: The output; None for none.
+        inputs: Files, or anything else, that it may not be.
 
     Raises:
         FileError: a folder of that name, or a folder that cannot be made or written.
+        UsageError: the file is one of the inputs.
     """
+    if path is None:
+        return
     path = Path(path)
+    if any(_is_same_file(path, item) for item in inputs if item is not None):
+        raise UsageError(f"{path} is an input, and would be replaced by the output. Name another file.")
     if path.is_dir():
         raise FileError(f"Cannot write {path}: it is a folder. Name a file in it.")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
@@ -88,6 +97,13 @@ def check_writable(path: Path | str) -> None:
         raise FileError(f"Cannot write {path}: {folder} is a file, not a folder.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"Cannot write {path}: {folder} may not be written. Choose another folder with -o.")
+
+
+def _is_same_file(path: Path, other: Path | str) -> bool:
+    try:
+        return path.is_file() and os.path.samefile(path, other)
+    except (OSError, ValueError):  # no path at all, such as "text:..."
+        return False
 
 
 def _share(path: Path) -> None:

@@ -196,7 +196,10 @@ class _opened:
             register_heif_opener()
         try:
             self.image = Image.open(self.path)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError:
+            most = 2e-6 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise CaptureError(f"{self.path} is too large; expected up to {most:.0f} megapixels. Halve it.") from None
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
             raise CaptureError(f"{self.path} cannot be read as an image ({reason}).") from None
         return self.image

@@ -15,7 +15,7 @@ import tyro
 
 from avatar3d import __version__, storage
 from avatar3d.cli.common import say
-from avatar3d.errors import UsageError
+from avatar3d.errors import AvatarError, UsageError
 from avatar3d.ops import native
 
 NAMES = ("skin", "track", "fit", "mesh", "ssim", "nearest", "splats", "picture", "stabilize")
@@ -63,6 +63,11 @@ def run(arguments: Arguments) -> int:
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         raise UsageError(f"bench: no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}.")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise UsageError(f"bench: --threads {arguments.threads}; expected 1 or more.")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise AvatarError("bench --device cuda: torch sees no CUDA device here; `avatar3d doctor` says why.")
+    storage.check_writable(arguments.json)
     before = torch.get_num_threads()
     torch.set_num_threads(arguments.threads or os.cpu_count() or 1)
     try:

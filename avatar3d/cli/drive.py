@@ -42,7 +42,9 @@ def run(arguments: Arguments) -> int:
     from avatar3d import storage
     from avatar3d.types import Motion
 
-    storage.check_writable(arguments.output)
+    storage.check_writable(arguments.output, arguments.avatar, arguments.source.removeprefix("speech:"))
+    if arguments.output.suffix.lower() != ".motion":
+        raise UsageError(f"drive: {arguments.output.name}: the output is a .motion file.")
     avatar = pipeline.load_avatar(arguments.avatar)
     if pipeline.is_speech(arguments.source):
         return _speak(arguments)

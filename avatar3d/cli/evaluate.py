@@ -35,12 +35,17 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Judges and prints."""
+    from avatar3d import storage
     from avatar3d.pipeline.common import write_report
 
+    for path in (arguments.report, arguments.worst):
+        storage.check_writable(path, arguments.avatar, arguments.against)
     if arguments.frames < 1 or arguments.size < 64:
         raise UsageError(
             f"evaluate: {arguments.frames} frames at {arguments.size} pixels; expected 1, and 64, or more."
         )
+    if arguments.worst is not None and arguments.worst.suffix.lower() != ".png":
+        raise UsageError(f"evaluate: --worst {arguments.worst.name}: expected a .png.")
     avatar = pipeline.load_avatar(arguments.avatar)
     with progress_bar() as progress:
         result = pipeline.evaluate(avatar, arguments.against, cross=arguments.cross, frames=arguments.frames,

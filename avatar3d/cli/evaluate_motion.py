@@ -28,8 +28,10 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Judges and prints."""
+    from avatar3d import storage
     from avatar3d.pipeline.common import write_report
 
+    storage.check_writable(arguments.report, *arguments.motions, *arguments.against)
     with progress_bar() as progress:
         result = pipeline.evaluate_motion(list(arguments.motions), list(arguments.against),
                                           baselines=arguments.baselines, progress=progress, say=say)  # fmt: skip

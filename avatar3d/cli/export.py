@@ -34,7 +34,7 @@ def run(arguments: Arguments) -> int:
     """Exports and reports the size."""
     from avatar3d import storage
 
-    storage.check_writable(arguments.output)
+    storage.check_writable(arguments.output, arguments.avatar, arguments.motion, arguments.sound)
     avatar = pipeline.load_avatar(arguments.avatar)
     written = pipeline.export(
         avatar, arguments.output, motion=arguments.motion, sound=arguments.sound, frame=arguments.frame

@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"avatar3d: no command {argv[0]!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # up to twice that is read
     try:
         return _run(argv[0], argv[1:])
     except UsageError as error:

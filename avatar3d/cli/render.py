@@ -44,6 +44,9 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Renders and says how fast."""
+    from avatar3d import storage
+
+    storage.check_writable(arguments.output, arguments.avatar, arguments.motion, arguments.compare, arguments.footage)
     avatar = pipeline.load_avatar(arguments.avatar)
     if arguments.sheet:
         pipeline.contact_sheet(avatar, arguments.output, footage=arguments.footage)

@@ -10,6 +10,7 @@ import tyro
 
 from avatar3d import pipeline
 from avatar3d.cli.common import say
+from avatar3d.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> int:
     """Serves until Ctrl-C."""
+    if not 0 < arguments.port < 65536:
+        raise UsageError(f"view: --port {arguments.port}; expected 1 to 65535.")
     view = pipeline.view(pipeline.load_avatar(arguments.avatar), motion=arguments.motion, host=arguments.host,
                          port=arguments.port)  # fmt: skip
     say(f"{arguments.avatar} is on show at {view.url}; Ctrl-C ends it.")

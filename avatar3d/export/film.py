@@ -142,6 +142,7 @@ class Director:
             camera = self._camera(frame)
             vertices = posed_vertices(self.avatar.rig, self.motion, frame)
             original = next(originals, None)
+            _check_size(original, camera)
             behind = np.empty((camera.height, camera.width, 3), np.uint8)
             behind[:] = self.colour
             if self.settings.background == "footage" and original is not None:
@@ -187,6 +188,11 @@ class Director:
                 last = picture.image
                 given += 1
                 yield last
+            if last is None:
+                raise ExportError(
+                    f"render: {view.name} has no frame {run[0]}; the avatar was made from {own.sources[source]} "
+                    f"({own.frames} frames). Give that with --compare or --footage."
+                )
             for _ in range(len(run) - given):  # a damaged tail: the last picture stays
                 if last is not None:
                     yield last
@@ -215,6 +221,14 @@ class Director:
         if looks.exposure is None or frame >= len(looks.exposure):
             return looks.light
         return looks.light * looks.exposure[frame]
+
+
+def _check_size(original: np.ndarray | None, camera: Camera) -> None:
+    if original is not None and original.shape[:2] != (camera.height, camera.width):
+        raise ExportError(
+            f"render: this footage is {original.shape[1]} x {original.shape[0]}; what the avatar was made from is "
+            f"{camera.width} x {camera.height}. Give that with --compare or --footage."
+        )
 
 
 def _colour(name: str) -> tuple[int, int, int]:
@@ -303,6 +317,7 @@ def _footage_rows(avatar: Avatar, footage: Capture, size: int) -> list[list[np.n
     for t in sorted(set(chosen)):
         original = next(director._originals([t]))
         camera = director._camera(t)
+        _check_size(original, camera)
         vertices = posed_vertices(avatar.rig, motion, t)
         overlay = draw(avatar, vertices, camera, original, textured=False, opacity=0.65)
         blank = np.full_like(original, 255)

@@ -84,12 +84,16 @@ def fit(
         raise UsageError(f"fit: {output.name}: the output is an .avatar file.")
     if settings.mask is not None and settings.appearance == "mesh":
         raise UsageError("fit: --mask says where splats are fitted, and --appearance mesh has none. Leave it out.")
-    for path in (output, report):
-        if path is not None:
-            storage.check_writable(path)
+    given = (*inputs, settings.model, settings.cameras, settings.mask, settings.landmarks)
+    storage.check_writable(output, *given)
+    storage.check_writable(report, *given)
+    if report is not None and Path(report).absolute() == output.absolute():
+        raise UsageError(f"fit: {output} is the output and the report. Name another file for one of them.")
     if settings.holdout is not None and settings.holdout < 0:
         raise UsageError(f"fit: --holdout {settings.holdout}; expected a number of frames, 0 or more.")
-    if settings.minutes is not None and settings.minutes <= 0:
+    if not 0 <= settings.seed < 2**63:
+        raise UsageError(f"fit: --seed {settings.seed}; expected a number from 0 to 2^63 - 1.")
+    if settings.minutes is not None and not settings.minutes > 0:
         raise UsageError(f"fit: --budget {settings.minutes:g}; expected minutes above 0.")
     _check_device(settings.device)
     torch.manual_seed(settings.seed)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from avatar3d import storage
-from avatar3d.errors import ExportError, FileError, FormatError
+from avatar3d.errors import ExportError, FileError, FormatError, UsageError
 from avatar3d.geometry.rotation import matrix_to_rotvec
 from avatar3d.geometry.transform import invert_rigid
 from avatar3d.models.mesh_file import READERS, natural_key
@@ -67,7 +67,7 @@ def stabilize(
     paths = _listed([Path(m) for m in meshes])
     arrays = len(paths) == 1 and paths[0].suffix.lower() in ARRAYS
     if not arrays and len(paths) < 2:
-        raise ValueError(f"stabilize: one mesh was given ({paths[0].name}); two or more of one person were expected.")
+        raise UsageError(f"stabilize: one mesh was given ({paths[0].name}); two or more of one person were expected.")
     _check_names(paths, output, arrays)
     sequence = read_mesh_sequence(paths[0] if arrays else paths)
     faces = sequence.faces
@@ -106,7 +106,7 @@ def stabilize(
 
 def _listed(given: list[Path]) -> list[Path]:
     if not given:
-        raise ValueError("stabilize: no meshes were given; two or more of one person in one topology were expected.")
+        raise UsageError("stabilize: no meshes were given; two or more of one person in one topology were expected.")
     if len(given) > 1 or not given[0].is_dir():
         return given
     found = [p for p in given[0].iterdir() if p.suffix.lower() in MOVERS and not p.name.startswith(".")]

@@ -142,7 +142,7 @@ def export(
     from avatar3d.pipeline.sounds import find_sound, sound_samples
 
     output = Path(output)
-    storage.check_writable(output)
+    storage.check_writable(output, sound, None if isinstance(motion, Motion) else motion)
     resolved = resolve_motion(avatar, motion)
     suffix, found = output.suffix.lower(), None
     # A page carries its sound; a GLB cannot, so the sound of a motion that was named lies beside it.
@@ -185,7 +185,7 @@ def render(
     settings = settings or RenderSettings()
     if not 16 <= settings.size <= MAX_SIZE:
         raise UsageError(f"render: --size {settings.size}; expected 16 to {MAX_SIZE} pixels.")
-    storage.check_writable(output)
+    storage.check_writable(output, settings.compare, settings.footage, sound, settings.camera)
     source = settings.compare or settings.footage
     if source is None and (settings.background == "footage" or settings.camera == "track") and avatar.footage:
         source = Path(avatar.footage.sources[0])
@@ -212,6 +212,9 @@ def contact_sheet(avatar: Avatar, output: Path | str, *, footage: Path | str | N
     """One PNG to judge an avatar by."""
     from avatar3d.export.film import contact_sheet as draw
 
+    if Path(output).suffix.lower() != ".png":
+        raise UsageError(f"render: {Path(output).name}: a contact sheet is a .png.")
+    storage.check_writable(output, footage)
     draw(avatar, Path(output), footage=_open_again(avatar, Path(footage)) if footage else None)
 
 

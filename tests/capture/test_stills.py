@@ -136,6 +136,12 @@ def test_damaged_photos(tmp_path):
             open_capture(tmp_path / name).views[0].frame(0)
 
 
+def test_photos_beyond_what_is_read_are_told(tmp_path):
+    Image.new("1", (60_000, 4_000)).save(tmp_path / "wide.png")
+    with pytest.raises(CaptureError, match=r"wide.png is too large; expected up to 179 megapixels"):
+        read_image(tmp_path / "wide.png")
+
+
 def test_heic_names_the_package_it_needs(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     (tmp_path / "p.heic").write_bytes(b"\0\0\0\x18ftypheic")

@@ -1,6 +1,7 @@
 """The commands as a user runs them, on the packaged clip."""
 
 import json
+import shutil
 
 import av
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from avatar3d import demo_clip, storage
 from avatar3d.cli.main import main
+from avatar3d.export.video import VideoWriter
 from avatar3d.types import ARKIT_NAMES, Avatar, Motion
 
 
@@ -123,7 +125,12 @@ def test_a_photo_becomes_files_that_play(tmp_path, capsys):
         (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--holdout", "-1"], 2, "--holdout"),
         (["fit", "{tmp}/grey.png", "-o", "{tmp}/grey.png/o.avatar"], 1, "not a folder"),
         (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--report", "{tmp}"], 1, "it is a folder"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--seed", "9" * 20], 2, "--seed"),
+        (["fit", "{tmp}/grey.png", "-o", "{tmp}/o.avatar", "--budget", "nan"], 2, "--budget"),
         (["bench", "nothing"], 2, "no benchmark"),
+        (["bench", "skin", "--threads", "0"], 2, "--threads"),
+        (["bench", "skin", "--json", "{tmp}"], 1, "it is a folder"),
+        (["view", "{tmp}/absent.avatar", "--port", "99999"], 2, "--port"),
         (["paint"], 2, "no command"),
     ],
 )
@@ -137,6 +144,40 @@ def test_failures_are_short_and_leave_nothing(tmp_path, capsys, arguments, statu
     if words:
         assert 1 <= len(told.strip().splitlines()) <= 3 and "Traceback" not in told
     assert {p.name for p in tmp_path.iterdir()} == {"empty.mp4", "text.mp4", "grey.png"}
+
+
+def test_inputs_are_never_replaced(fitted, tmp_path, capsys):
+    avatar, clip = tmp_path / "me.avatar", tmp_path / "clip.mp4"
+    shutil.copy(fitted / "me.avatar", avatar)
+    shutil.copy(demo_clip(), clip)
+    before = avatar.read_bytes(), clip.read_bytes()
+    for arguments in (
+        ["drive", avatar, "--from", "demo", "-o", avatar],
+        ["drive", avatar, "--from", clip, "-o", clip],
+        ["fit", clip, "-o", tmp_path / "x.avatar", "--report", clip],
+        ["fit", clip, "-o", tmp_path / "x.avatar", "--report", tmp_path / "x.avatar"],
+        ["render", avatar, "--compare", clip, "-o", clip],
+        ["render", avatar, "--sheet", "--footage", clip, "-o", clip],
+        ["evaluate", avatar, "--against", clip, "--report", clip],
+    ):
+        assert main([str(a) for a in arguments]) == 2, arguments
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and ("replaced" in told or "a .png" in told or "Name another" in told)
+    assert (avatar.read_bytes(), clip.read_bytes()) == before
+    assert {p.name for p in tmp_path.iterdir()} == {"me.avatar", "clip.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("frames", "size", "words"), [(3, (640, 360), "has no frame 50"), (60, (320, 180), "320 x 180")]
+)
+def test_other_footage_is_not_compared_with(fitted, tmp_path, capsys, frames, size, words):
+    with VideoWriter(tmp_path / "other.mp4", 30, *size) as writer:
+        for _ in range(frames):
+            writer.write(np.zeros((*size[::-1], 3), np.uint8))
+    out = tmp_path / "x.png"
+    status = main(["render", str(fitted / "me.avatar"), "--compare", str(tmp_path / "other.mp4"), "--frame", "50",
+                   "-o", str(out)])  # fmt: skip
+    assert status == 1 and words in capsys.readouterr().err and not out.exists()
 
 
 def test_a_killed_fit_goes_on_from_its_checkpoint(tmp_path, monkeypatch, capsys):
