@@ -67,8 +67,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _share(temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"Cannot write {path}: {error.strerror or error}. Check the folder and free space.") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        said = re.search(r"I/O error: (.*?) \(os error", str(error))  # safetensors wraps the system's errors
+        reason = said[1] if said else getattr(error, "strerror", None) or error
+        raise FileError(f"Cannot write {path}: {reason}. Check the folder and free space.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -124,11 +126,7 @@ def save(path: str | Path, value: Avatar | Motion | Track) -> None:
     tensors: dict[str, Tensor] = {}
     header = {"format": "avatar3d", "version": FORMAT_VERSION, "kind": kind, "value": _flatten(value, "", tensors)}
     with replacing(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={"avatar3d": json.dumps(header)})
-        except safetensors.SafetensorError as error:  # it wraps the system's errors
-            said = re.search(r"I/O error: (.*?) \(os error", str(error))
-            raise OSError(said[1] if said else str(error)) from error
+        save_file(tensors, temporary, metadata={"avatar3d": json.dumps(header)})
 
 
 def load(path: str | Path, kind: type[_T] | None = None) -> _T:

@@ -107,6 +107,9 @@ def test_a_full_disk_is_told_in_words(rng, tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "save_file", full)
     with pytest.raises(FileError, match="Cannot write .*a.avatar: No space left on device. Check the folder"):
         storage.save(tmp_path / "a.avatar", make_avatar(rng))
+    with pytest.raises(FileError, match="Cannot write .*0-0.safetensors: No space left on device. Check"):
+        with storage.replacing(tmp_path / "0-0.safetensors"):
+            full()
     assert not list(tmp_path.iterdir())
 
 

@@ -1,5 +1,6 @@
 """The neutral identity as a plain mesh: OBJ with texture coordinates, PLY with vertex colours."""
 
+import contextlib
 import io
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,17 @@ def write_obj(avatar: Avatar, path: str | Path) -> None:
     lines = ["# avatar3d: neutral identity, metres, +y up, face along +z"]
     textured = isinstance(avatar.appearance, TextureSet)
     if textured:
-        _write_material(avatar.appearance, path)  # type: ignore[arg-type]
         lines += [f"mtllib {path.stem}.mtl", "usemtl skin"]
     lines += [f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in rig.neutral.tolist()]
     lines += [f"vt {u:.6f} {v:.6f}" for u, v in rig.uvs.tolist()]
     corners = zip((rig.faces + 1).tolist(), (rig.uv_faces + 1).tolist(), strict=True)
     lines += ["f " + " ".join(f"{v}/{t}" for v, t in zip(vs, ts, strict=True)) for vs, ts in corners]
-    with replacing(path) as temporary:
+    with contextlib.ExitStack() as files:  # all of them, or none
+        temporary = files.enter_context(replacing(path))
         temporary.write_text("\n".join(lines) + "\n")
         _check(temporary.read_bytes(), "obj", avatar, path)
+        if textured:
+            _write_material(avatar.appearance, path, files)  # type: ignore[arg-type]
 
 
 @typed
@@ -67,18 +70,15 @@ def write_ply(avatar: Avatar, path: str | Path) -> None:
         _check(temporary.read_bytes(), "ply", avatar, path)
 
 
-def _write_material(texture: TextureSet, path: Path) -> None:
+def _write_material(texture: TextureSet, path: Path, files: contextlib.ExitStack) -> None:
     png, mtl = path.with_suffix(".png"), path.with_suffix(".mtl")
-    with replacing(png) as temporary:
-        Image.fromarray(texture.albedo.numpy()).save(temporary, format="PNG")
+    Image.fromarray(texture.albedo.numpy()).save(files.enter_context(replacing(png)), format="PNG")
     lines = ["newmtl skin", "Kd 1 1 1", "Ks 0.04 0.04 0.04", "illum 2", f"map_Kd {png.name}"]
     if texture.normals is not None:
         bumps = path.with_name(f"{path.stem}_normals.png")
-        with replacing(bumps) as temporary:
-            Image.fromarray(texture.normals.numpy()).save(temporary, format="PNG")
+        Image.fromarray(texture.normals.numpy()).save(files.enter_context(replacing(bumps)), format="PNG")
         lines.append(f"norm {bumps.name}")
-    with replacing(mtl) as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+    files.enter_context(replacing(mtl)).write_text("\n".join(lines) + "\n")
 
 
 def _vertex_colors(avatar: Avatar) -> np.ndarray:

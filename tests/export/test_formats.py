@@ -1,6 +1,7 @@
 """OBJ, PLY, CSV, JSON: what was written comes back, through our readers and trimesh."""
 
 import csv
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,16 @@ def test_obj_is_the_neutral_identity(tmp_path):
     assert np.array_equal(np.asarray(picture), avatar.appearance.albedo.numpy())
     (tmp_path / "me.mtl").unlink()
     assert len(trimesh.load(path, process=False, force="mesh").faces) == len(avatar.rig.faces)
+
+
+def test_an_obj_is_written_with_its_picture_or_not_at_all(tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(FileError, match="No space left"):
+        export(make_avatar(), tmp_path / "me.obj")
+    assert not list(tmp_path.iterdir())
 
 
 def test_obj_names_its_normal_map(tmp_path):
