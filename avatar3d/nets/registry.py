@@ -90,7 +90,7 @@ NETWORKS: dict[str, Network] = {
         Network(
             name="stabilizer",
             file="stabilizer.safetensors",
-            sha256="c4b34bce604d9d10ded93c91f680f7e1f47e5b8ae5cce3b5cceb2aa00ae75bc7",
+            sha256="d6ff2fe90407c2051deed91a818dc26f05f12bb806ee24650ed385e9f0550489",
             licence="Apache-2.0",
             source="tools/train_stabilizer.py on pairs drawn from the packaged head model",
             task="where a face lies, and which of its skin stayed with the skull (avatar3d.stabilize)",

@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from avatar3d.geometry.rotation import rotvec_to_matrix
-from avatar3d.geometry.transform import make_transform
+from avatar3d.geometry.rotation import skew
 from avatar3d.typing import typed
 
 MM = 1e-3
 NEIGHBOURS = 8
+FEW = 128
+"""So few patches are always looked at whole, and no fewer at a first look."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,6 @@ class Weigher(nn.Module):
         super().__init__()
         self.trunk = Trunk(29, 6, width, blocks)
 
-    @typed
     def forward(
         self, patches: Patches, near: Int[Tensor, "b n k"], residual: Float[Tensor, "b n 3"]
     ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"], Float[Tensor, "b n"]]:
@@ -175,16 +175,20 @@ def _log(length: Tensor) -> Tensor:
 def _around(values: Tensor, near: Tensor) -> Tensor:
     """Mean over the neighbours, [b, n, c]."""
     b, n, k = near.shape
-    flat = near + torch.arange(b, device=near.device)[:, None, None] * n
-    mean = nn.functional.embedding_bag(flat.reshape(-1, k), values.reshape(b * n, -1), mode="mean")
+    mean = nn.functional.embedding_bag(_flat(near).reshape(-1, k), values.reshape(b * n, -1), mode="mean")
     return mean.view(b, n, -1)
 
 
 def _gather(values: Tensor, near: Tensor) -> Tensor:
     """[b, n, c] and [b, n, k] to [b, n, k, c]."""
     b, n, k = near.shape
-    flat = near + torch.arange(b, device=near.device)[:, None, None] * n
-    return values.reshape(b * n, -1)[flat.reshape(-1)].view(b, n, k, -1)
+    return values.reshape(b * n, -1).index_select(0, _flat(near).reshape(-1)).view(b, n, k, -1)
+
+
+def _flat(near: Tensor) -> Tensor:
+    """Rows of all patches of the batch."""
+    b, n, _ = near.shape
+    return near if b == 1 else near + torch.arange(b, device=near.device)[:, None, None] * n
 
 
 @typed
@@ -203,16 +207,27 @@ def rigid_step(
     About the weighted centre the turn w solves (tr(S) I - S) w = sum of weight x times residual, S the points' second
     moment, and the shift is the mean residual.
     """
+    return _step(x, residual, weight)
+
+
+def _step(x: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
     w = (weight / weight.sum(1, keepdim=True).clamp_min(1e-30))[:, None]
-    centre, shift = w @ x, w @ residual
+    both = torch.cat([x, residual], -1)
+    mean = w @ both
+    centre, shift = mean[..., :3], mean[..., 3:]
     apart = x - centre
-    S = (apart * w.mT).mT @ apart
-    inertia = S.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] * torch.eye(3).to(x) - S + 1e-9 * torch.eye(3).to(x)
-    M = (apart * w.mT).mT @ residual
-    torque = torch.stack([M[:, 1, 2] - M[:, 2, 1], M[:, 2, 0] - M[:, 0, 2], M[:, 0, 1] - M[:, 1, 0]], -1)
-    R = rotvec_to_matrix(torch.linalg.solve(inertia, torque))
-    move = centre[:, 0] + shift[:, 0] - (R @ centre.mT)[..., 0]
-    return make_transform(R, move)
+    moments = (apart * w.mT).mT @ torch.cat([apart, residual], -1)
+    S, M = moments[..., :3], moments[..., 3:]
+    eye = torch.eye(3, dtype=x.dtype, device=x.device)
+    inertia = (S.diagonal(dim1=-2, dim2=-1).sum(-1) + 1e-9)[:, None, None] * eye - S
+    odd = M - M.mT
+    torque = torch.stack([odd[:, 1, 2], odd[:, 2, 0], odd[:, 0, 1]], -1)
+    # Cayley's map: a turn by 2 atan(|w| / 2)
+    K = skew(torch.linalg.solve(inertia, torque) / 2)
+    R = torch.linalg.solve(eye - K, eye + K)
+    move = (centre + shift).mT - R @ centre.mT
+    bottom = torch.tensor([0, 0, 0, 1], dtype=x.dtype, device=x.device).expand(len(x), 1, 4)
+    return torch.cat([torch.cat([R, move], -1), bottom], -2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,24 +245,39 @@ class Look:
 
 
 @typed
-def look(network: Weigher, patches: Patches, near: Int[Tensor, "b n k"] | None = None, *, steps: int = 2) -> list[Look]:
+def glance(n: int) -> int:
+    """Patches, the first of n, that the first looks go over."""
+    return min(n, max(n // 4, FEW))
+
+
+@typed
+def look(
+    network: Weigher, patches: Patches, near: tuple[Int[Tensor, "b m j"], Int[Tensor, "b n k"]] | None = None, *,
+    steps: int = 2,
+) -> list[Look]:  # fmt: skip
     """Alternates between looking and fitting; every look starts from the estimate before it.
+
+    All looks but the last go over the first quarter of the patches, whose order should be arbitrary.
 
     Args:
         network: What looks.
         patches: What is looked at.
-        near: `neighbours` of the patches, where they are known.
+        near: `neighbours` of the first quarter of the patches among themselves and of all, where they are known.
         steps: Looks.
     """
-    near = neighbours(patches.x, patches.mask) if near is None else near
+    n, few = patches.x.shape[1], glance(patches.x.shape[1])
+    part = Patches(**{name: value[:, :few] for name, value in vars(patches).items()})
+    if near is None:
+        near = neighbours(part.x, part.mask), neighbours(patches.x, patches.mask)
     T = torch.eye(4).to(patches.x).expand(len(patches.x), 4, 4)
     out = []
-    for _ in range(steps):
+    for i in range(steps):
+        seen, around = (patches, near[1]) if i == steps - 1 or few == n else (part, near[0])
         T = T.detach()
-        back = (patches.y - T[:, None, :3, 3]) @ T[:, :3, :3]  # y under the inverse of the estimate
-        residual = (back - patches.x) * patches.mask[..., None]
-        own, log_error, log_weight = network(patches, near, residual)
+        back = (seen.y - T[:, None, :3, 3]) @ T[:, :3, :3]  # y under the inverse of the estimate
+        residual = (back - seen.x) * seen.mask[..., None]
+        own, log_error, log_weight = network(seen, around, residual)
         weight = (log_weight - log_weight.amax(1, keepdim=True)).exp()
-        T = T @ rigid_step(patches.x, residual - own, weight)
+        T = T @ _step(seen.x, residual - own, weight)
         out.append(Look(T_y_x=T, own=own, log_error=log_error, weight=weight))
     return out

@@ -45,8 +45,16 @@ def robust_procrustes(
 
     Whatever moves least gains the most say (Weiszfeld 1937); half of the points may move anywhere.
     """
-    x, y = source.double().numpy(), target.double().numpy()
+    x = source.double().numpy()
     given = np.ones(len(x)) if weights is None else weights.double().numpy()
+    T = torch.eye(4, dtype=torch.float64)
+    R, t = robust_fit(x, target.double().numpy(), given, iterations=iterations)
+    T[:3, :3], T[:3, 3] = torch.from_numpy(R), torch.from_numpy(t)
+    return T.to(source)
+
+
+def robust_fit(x: np.ndarray, y: np.ndarray, given: np.ndarray, *, iterations: int) -> tuple[np.ndarray, np.ndarray]:
+    """`robust_procrustes` of arrays [n, 3], weighted: rotation and translation. Unchecked, as every pair runs it."""
     R, t = _fit(x, y, given)
     for _ in range(iterations):
         off = x @ R.T + t - y
@@ -55,9 +63,7 @@ def robust_procrustes(
         R, t = _fit(x, y, given / (size + 1e-4 * size.mean() + 1e-300))
         if np.abs(R - last[0]).max() < 1e-7 and np.abs(t - last[1]).max() < 1e-7 * np.abs(y).max():
             break
-    T = torch.eye(4, dtype=torch.float64)
-    T[:3, :3], T[:3, 3] = torch.from_numpy(R), torch.from_numpy(t)
-    return T.to(source)
+    return R, t
 
 
 def _fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,17 +6,18 @@ compared with it one by one.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from avatar3d.errors import TrackingError
-from avatar3d.geometry.rotation import skew
 from avatar3d.geometry.surface import vertex_normals
-from avatar3d.geometry.transform import invert_rigid
-from avatar3d.nets.stabilizer import Look, Patches, look, neighbours
+from avatar3d.nets.stabilizer import Patches, glance, look, neighbours
 from avatar3d.stabilize import packaged
-from avatar3d.stabilize.align import moved, robust_procrustes
+from avatar3d.stabilize.align import moved, robust_fit
 from avatar3d.stabilize.locate import FEWEST, locate
 from avatar3d.stabilize.patches import MOST, cells, chosen, group, means
 from avatar3d.stabilize.regions import upper_face
@@ -26,6 +27,9 @@ FOREHEAD = (0.0, 0.08, 0.09)
 """In the mean head's frame, metres: where errors are told."""
 LOOKS = 2
 """Looks at each pair; a third changes nothing that matters."""
+DOUBTED = 0.7e-3
+"""Metres of expected error at which half of what the network adds to the robust fit of the upper face is believed:
+noise on a narrow face leads it astray."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +54,17 @@ class View:
     """A similarity to the mean head's frame, metres."""
     index: Int[Tensor, "u"]
     """Vertices that are in a face."""
-    number: Int[Tensor, "u"]
-    """Patch of each of them."""
-    kept: Int[Tensor, "p"]
-    """Patches that are looked at."""
+    average: csr_array
+    """[p, u]: means over the vertices of each patch that is looked at."""
+    located: np.ndarray
+    """[u, 3] the vertices in the mean head's frame, metres."""
+    trusted: np.ndarray
+    """[p] weights of the first, robust fit."""
     x: Float[Tensor, "p 3"]
     normal: Float[Tensor, "p 3"]
     count: Float[Tensor, "p"]
-    near: Int[Tensor, "1 p k"]
-    """Neighbours of every patch."""
-    patches: int
+    near: tuple[Int[Tensor, "1 _ j"], Int[Tensor, "1 p k"]]
+    """Neighbours of the patches of a first glance among themselves, and of all."""
 
 
 @typed
@@ -90,10 +95,22 @@ def view(
     kept = chosen(counts, MOST, torch.Generator().manual_seed(0))[0]
     if len(kept) < FEWEST:
         raise TrackingError(f"stabilize: the surface falls into {len(kept)} patches of 1 cm; a face was expected.")
+    located, count = x.numpy(), counts[0, kept]
     x, normal = both[0, kept, :3], torch.nn.functional.normalize(both[0, kept, 3:], dim=-1)
-    near = neighbours(x[None].float(), torch.ones(1, len(x), dtype=torch.bool))
-    return View(vertices=vertices, T_head_mesh=T, index=index, number=number[0], patches=patches, kept=kept,
-                x=x, normal=normal, count=counts[0, kept], near=near)  # fmt: skip
+    seen = torch.ones(1, len(x), dtype=torch.bool)
+    few = glance(len(x))
+    near = neighbours(x[None, :few].float(), seen[:, :few]), neighbours(x[None].float(), seen)
+    row = torch.full((patches,), -1)
+    row[kept] = torch.arange(len(kept))
+    row = row[number[0]]
+    inside = (row >= 0).nonzero()[:, 0]
+    share = (1 / count)[row[inside]]
+    average = csr_array((share.numpy(), (row[inside].numpy(), inside.numpy())), shape=(len(kept), len(index)))
+    # from the upper face, where that is seen: an open jaw turns a robust fit of everything by degrees
+    upper = count * upper_face(x)
+    trusted = upper if int((upper > 0).sum()) >= FEWEST else count
+    return View(vertices=vertices, T_head_mesh=T, index=index, average=average, located=located,
+                trusted=trusted.numpy(), x=x, normal=normal, count=count, near=near)  # fmt: skip
 
 
 @typed
@@ -103,7 +120,7 @@ def compare(seen: View, other: Float[Tensor, "v 3"], *, steps: int = LOOKS) -> C
     Raises:
         ValueError: the other mesh has another number of vertices.
     """
-    return compare_many(seen, other[None], steps=steps)[0]
+    return _compare(seen, other[None], steps)[0]
 
 
 @typed
@@ -113,51 +130,73 @@ def compare_many(seen: View, others: Float[Tensor, "t v 3"], *, steps: int = LOO
     Raises:
         ValueError: the other meshes have another number of vertices.
     """
+    return _compare(seen, others, steps)
+
+
+def _compare(seen: View, others: Tensor, steps: int) -> list[Compared]:
     if others.shape[1] != len(seen.vertices):
         raise ValueError(
             f"stabilize: {others.shape[1]} vertices, and {len(seen.vertices)} were expected: meshes of one topology."
         )
-    b, T_head_mesh = len(others), seen.T_head_mesh
-    gone = moved(T_head_mesh, others[:, seen.index].double())
-    number = seen.number.expand(b, -1)
-    y = means(gone, number, seen.patches)[0][:, seen.kept]
-    x, count = seen.x.expand(b, -1, -1), seen.count.expand(b, -1)
-    # from the upper face, where that is seen: an open jaw turns a robust fit of everything by degrees
-    upper = seen.count * upper_face(seen.x)
-    trusted = upper if int((upper > 0).sum()) >= FEWEST else seen.count
-    align = torch.stack([robust_procrustes(p, seen.x, trusted, iterations=8) for p in y])
-    y = moved(align, y)
-    off = moved(align, gone) - moved(T_head_mesh, seen.vertices[seen.index])
-    square = means(off.square().sum(-1, keepdim=True), number, seen.patches)[0][:, seen.kept, 0]
-    spread = (square - (y - x).square().sum(-1)).clamp_min(0).sqrt()
+    b, x = len(others), seen.x.numpy()
+    H = seen.T_head_mesh.numpy()
+    aligned, spread, align = [], [], []
+    for other in others[:, seen.index].double().numpy():
+        gone = other @ H[:3, :3].T + H[:3, 3]
+        y = seen.average @ gone
+        R, t = robust_fit(y, x, seen.trusted, iterations=6)
+        y = y @ R.T + t
+        off = gone @ R.T + t - seen.located
+        square = seen.average @ np.einsum("uc,uc->u", off, off)
+        aligned.append(y)
+        spread.append(np.sqrt((square - np.square(y - x).sum(1)).clip(0)))
+        align.append(_matrix(R, t))
     patches = Patches(
-        x=x.float(), y=y.float(), normal=seen.normal.float().expand(b, -1, -1), spread=spread.float(),
-        count=count.float(), mask=torch.ones(b, y.shape[1], dtype=torch.bool),
+        x=seen.x.float().expand(b, -1, -1), y=torch.from_numpy(np.stack(aligned)).float(),
+        normal=seen.normal.float().expand(b, -1, -1), spread=torch.from_numpy(np.stack(spread)).float(),
+        count=seen.count.float().expand(b, -1), mask=torch.ones(b, len(x), dtype=torch.bool),
     )  # fmt: skip
-    with torch.no_grad():
-        last = look(packaged.networks()[1], patches, seen.near.expand(b, -1, -1), steps=steps)[-1]
-    weight = last.weight / last.weight.sum(1, keepdim=True)
-    error = (weight * last.log_error.exp()).sum(1).maximum(_standard_error(patches, last, weight))
-    T = torch.linalg.inv(T_head_mesh) @ invert_rigid(align) @ last.T_y_x.double() @ T_head_mesh
-    U, _, V = torch.linalg.svd(T[:, :3, :3])
-    T[:, :3, :3] = U @ V  # rounding taken out
-    return [Compared(T_other_view=t, error=float(e), weight=w) for t, e, w in zip(T, error, weight, strict=True)]
+    near = seen.near[0].expand(b, -1, -1), seen.near[1].expand(b, -1, -1)
+    with torch.inference_mode():
+        last = look(packaged.networks()[1], patches, near, steps=steps)[-1]
+        weight = last.weight / last.weight.sum(1, keepdim=True)
+        doubt = (weight * last.log_error.exp()).sum(1).tolist()
+    found = []
+    for i, step in enumerate(last.T_y_x.double().numpy()):
+        w = weight[i].double().numpy()
+        error = max(doubt[i], _standard_error(x, aligned[i], last.own[i].double().numpy(), w, step))
+        step = _partly(step, 1 / (1 + (error / DOUBTED) ** 4), w @ x)
+        T = np.linalg.inv(align[i] @ H) @ step @ H
+        U, _, Vt = np.linalg.svd(T[:3, :3])
+        T[:3, :3] = U @ Vt  # rounding taken out
+        found.append(Compared(T_other_view=torch.from_numpy(T), error=error, weight=weight[i]))
+    return found
 
 
-def _standard_error(patches: Patches, last: Look, weight: Tensor) -> Tensor:
-    """[b] how far the forehead may be off by what the patches disagree, metres: few of them, close together, leave the
+def _matrix(R: np.ndarray, t: np.ndarray) -> np.ndarray:
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, t
+    return T
+
+
+def _partly(T: np.ndarray, share: float, about: np.ndarray) -> np.ndarray:
+    """A share of a motion: of its turn, and of how it moves a point."""
+    R = Rotation.from_rotvec(share * Rotation.from_matrix(T[:3, :3]).as_rotvec()).as_matrix()
+    moved_by = share * (T[:3, :3] @ about + T[:3, 3] - about)
+    return _matrix(R, about + moved_by - R @ about)
+
+
+def _standard_error(x: np.ndarray, y: np.ndarray, own: np.ndarray, weight: np.ndarray, T: np.ndarray) -> float:
+    """How far the forehead may be off by what the patches disagree, metres: few of them, close together, leave the
     rotation open."""
-    T = last.T_y_x
-    left = moved(invert_rigid(T), patches.y) - patches.x - last.own
-    w = weight[..., None]
-    centre = (w * patches.x).sum(1, keepdim=True)
-    apart = patches.x - centre
-    left = left - (w * left).sum(1, keepdim=True)
-    count = 1 / weight.square().sum(1)
-    variance = (w * left.square()).sum((1, 2)) / 3 / (count - 2).clamp_min(1)
-    S = (apart * w).mT @ apart
-    eye = torch.eye(3)
-    inertia = S.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] * eye - S + 1e-9 * eye
-    K = skew(torch.tensor(FOREHEAD) - centre[:, 0])
-    turn = (K @ torch.linalg.inv(inertia) @ K.mT).diagonal(dim1=-2, dim2=-1).sum(-1)
-    return (variance * (3 + turn)).sqrt()
+    left = (y - T[:3, 3]) @ T[:3, :3] - x - own
+    left -= weight @ left
+    centre = weight @ x
+    apart = x - centre
+    count = 1 / (weight @ weight)
+    variance = float(weight @ np.einsum("pc,pc->p", left, left)) / 3 / max(count - 2, 1)
+    S = (apart * weight[:, None]).T @ apart
+    lever = np.array(FOREHEAD) - centre
+    K = np.cross(np.eye(3), lever)  # its transpose times itself is all that is asked for
+    turn = np.trace(K.T @ np.linalg.solve((np.trace(S) + 1e-9) * np.eye(3) - S, K))
+    return float(np.sqrt(variance * (3 + turn)))

@@ -9,7 +9,7 @@ from avatar3d.typing import typed
 FRONT_CELL, BACK_CELL = 0.010, 0.024
 BACK = -0.005
 """Behind this z of the mean head, metres, patches are larger."""
-MOST = 512
+MOST = 448
 COARSE = 0.16
 """Side of a patch in an unknown frame, over the RMS radius of the whole."""
 

@@ -7,8 +7,11 @@ from avatar3d import models, stabilize
 from avatar3d.errors import AssetError, TrackingError
 from avatar3d.geometry.rotation import matrix_to_rotvec, quat_to_matrix, rotvec_to_matrix
 from avatar3d.geometry.transform import apply, invert_rigid, make_transform, procrustes
+from avatar3d.nets.stabilizer import glance
+from avatar3d.stabilize import learned
 from avatar3d.stabilize.packaged import read_networks
 from avatar3d.stabilize.patches import cells
+from avatar3d.stabilize.regions import upper_face
 
 EXPRESSION = {"jawOpen": 0.7, "mouthSmileLeft": 0.8, "mouthSmileRight": 0.6, "browInnerUp": 0.7, "eyeBlinkLeft": 1.0,
               "cheekPuff": 0.8, "noseSneerLeft": 0.8, "browDownRight": 0.6}  # fmt: skip
@@ -115,6 +118,35 @@ def test_many_are_compared_as_one_by_one(rng):
     single = stabilize.compare(view, b)
     torch.testing.assert_close(both[0].T_other_view, single.T_other_view, atol=1e-5, rtol=0)
     torch.testing.assert_close(T @ both[1].T_other_view, single.T_other_view, atol=1e-4, rtol=0)
+
+
+def test_what_is_doubted_falls_back_on_the_robust_fit(rng, monkeypatch):
+    a, b, faces, T, _ = a_pair(rng, part="face", noise=1e-3)
+    view = stabilize.view(a, faces)
+    found = {}
+    for name, doubted in (("sure", 1e9), ("half", None), ("fit", 1e-12)):
+        # half of the network's answer counts where the error that it expects is the constant
+        monkeypatch.setattr(learned, "DOUBTED", doubted or stabilize.compare(view, b).error)
+        found[name] = [stabilize.compare(view, b, steps=steps).T_other_view for steps in (1, 2)]
+    upper = upper_face(view.x)
+    x, y = (torch.from_numpy(view.average @ v[view.index].numpy()) for v in (a, b))
+    robust = stabilize.robust_procrustes(x, y, upper * view.count, iterations=6)
+    torch.testing.assert_close(found["fit"][1], robust, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found["fit"][0], found["fit"][1], atol=1e-9, rtol=0)
+    whole = matrix_to_rotvec(found["sure"][1][:3, :3].mT @ found["fit"][1][:3, :3])
+    half = matrix_to_rotvec(found["half"][1][:3, :3].mT @ found["fit"][1][:3, :3])
+    torch.testing.assert_close(half, whole / 2, atol=1e-6, rtol=1e-3)
+    assert whole.norm() > 1e-4
+
+
+def test_the_first_look_goes_over_few(rng):
+    a, b, faces, _, _ = a_pair(rng)
+    view = stabilize.view(a, faces)
+    n = len(view.x)
+    assert [glance(k) for k in (40, 128, 448, 2000)] == [40, 128, 128, 500] and n > 128
+    assert view.near[0].shape[1] == glance(n) and view.near[0].max() < glance(n) and view.near[1].shape[1] == n
+    assert stabilize.compare(view, b).weight.shape == (n,)
+    assert stabilize.compare(view, b, steps=1).weight.shape == (n,)
 
 
 def test_vertices_of_no_face_are_left_out(rng):

@@ -35,9 +35,9 @@ def means(pairs):
 
 @pytest.mark.parametrize(
     "keywords",
-    [{"part": "head"}, {"part": "face", "missing": 0.3}, {"part": "narrow", "noise_mm": 1.0},
-     {"part": "face", "sliding": True}],
-    ids=["head", "30% missing", "narrow with noise", "skin slides"],
+    [{"part": "head"}, {"part": "face", "noise_mm": 0.3}, {"part": "face", "missing": 0.3},
+     {"part": "narrow", "noise_mm": 1.0}, {"part": "face", "sliding": True}],
+    ids=["head", "0.3 mm of noise", "30% missing", "narrow with noise", "skin slides"],
 )  # fmt: skip
 def test_ict(data, keywords):
     root = data("3dmm/ict/FaceXModel").parents[2]

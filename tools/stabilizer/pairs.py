@@ -17,7 +17,9 @@ from avatar3d.geometry.transform import apply, invert_rigid, make_transform, pro
 from avatar3d.models.linear import LinearModel
 from avatar3d.nets.stabilizer import Patches
 from avatar3d.stabilize.align import robust_steps
+from avatar3d.stabilize.locate import FEWEST
 from avatar3d.stabilize.patches import MOST, cells, chosen, group, means
+from avatar3d.stabilize.regions import NOSE_TIP
 
 MM = 1e-3
 INSIDE = ("teeth_upper", "gums_upper", "teeth_lower", "gums_lower", "tongue", "mouth_cavity", "eye_socket_left",
@@ -44,6 +46,13 @@ class Pairs:
 def squares(points: Tensor, centres: Tensor) -> Tensor:
     """[b, v] squared distances of [v, 3] points from [b, 3] centres."""
     return (points.square().sum(1) - 2 * centres @ points.mT + centres.square().sum(1)[:, None]).clamp_min(0)
+
+
+def through(matrix: Tensor, field: Tensor) -> Tensor:
+    """[b, w, 3] of [w, v] and [b, v, 3]; one product of matrices, which is several times faster than a batch of thin
+    ones."""
+    b, v, c = field.shape
+    return (matrix @ field.transpose(0, 1).reshape(v, b * c)).view(-1, b, c).transpose(0, 1)
 
 
 class Generator:
@@ -82,6 +91,14 @@ class Generator:
         self.face_centre = (a + b + c) / 3
         self.face_inside = self.inside[model.faces].any(1)
         self.face_balls = self.balls[model.faces].any(1)
+        upper = torch.zeros(len(names), dtype=torch.bool)
+        upper[self.groups["brow"] + self.groups["eye"]] = True
+        self.halves = (upper, ~upper)
+        front = (model.template[self.skin_index, 2] > 0).float()
+        self.spots = self.skin_index[torch.multinomial(0.3 + front, 300, generator=self.rng)]
+        self.spreads = [self._spread(width) for width in (0.016, 0.025, 0.04, 0.06)]
+        self.jaw = model.joint_template[model.joint_names.index("jaw")] if "jaw" in model.joint_names else (
+            torch.tensor([0.0, 0.0, 0.01]))  # fmt: skip
 
     # -- randomness ---------------------------------------------------------------------------------------------
 
@@ -112,10 +129,10 @@ class Generator:
     def expressions(self, b: int) -> Tensor:
         """[b, 52] a few shapes at a time, jaws more often than not, sometimes a single one, sometimes none."""
         e = len(self.popularity)
-        wanted = self.logarithmic(b, 1, 25)
+        wanted = self.logarithmic(b, 1.5, 30)
         p = (self.popularity / self.popularity.sum() * wanted[:, None]).clamp(max=0.95)
         on = torch.rand((b, e), generator=self.rng) < p
-        value = self.uniform(b, e).sqrt() * self.logarithmic(b, 0.15, 1.1)[:, None]
+        value = self.uniform(b, e).sqrt() * self.logarithmic(b, 0.2, 1.2)[:, None]
         out = value * on + 0.1 * self.uniform(b, e) * self.chance(0.3, b)[:, None]
         # both sides together, most of the time
         both = self.chance(0.6, b)[:, None]
@@ -142,6 +159,69 @@ class Generator:
         k = 6.28 / self.logarithmic(b * count, shortest, longest).view(b, count, 1) * direction
         phase = self.uniform(b, count, high=6.28)
         return torch.cos(torch.einsum("vc,bkc->bkv", points, k) + phase[..., None]).sum(1) * (2 / count) ** 0.5
+
+    def _spread(self, width: float) -> tuple[Tensor, Tensor]:
+        """[c, v] and [v, c] that take a field to averages about points of the skin, and those back to the skin."""
+        x = self.model.template
+        near = torch.exp(-0.5 * torch.cdist(x, x[self.spots]).square() / width**2)
+        gather = near * self.skin[:, None]
+        return (gather / gather.sum(0)).mT.contiguous(), near / near.sum(1, keepdim=True).clamp_min(1e-3)
+
+    def swell(self, b: int, shortest: float, longest: float) -> Tensor:
+        """[b, v, 3] smooth random displacements of about unit variance."""
+        spots = self.model.template[self.spots]
+        waves = torch.stack([self.waves(spots, b, shortest, longest) for _ in range(3)], -1)
+        return through(self.spreads[0][1], waves)
+
+    def anchors(self, b: int) -> Tensor:
+        """[b, v] small where skin is held by the skull: for each person some of bridge, crown, temples, back; some
+        hold it fast, some loosely."""
+        x = self.model.template
+
+        def grip(p: float) -> Tensor:
+            fast = self.chance(0.5, b).float()
+            return ((fast + (1 - fast) * self.uniform(b, low=0.3, high=1.0)) * self.chance(p, b))[:, None]
+
+        bridge = torch.tensor([0.0, 0.028, 0.105]) + 0.006 * self.normal_(b, 3)
+        held = torch.exp(-0.5 * squares(x, bridge) / self.uniform(b, 1, low=0.008, high=0.022).square())
+        loose = 1 - held * grip(0.75)
+        height = self.uniform(b, 1, low=0.07, high=0.12)
+        crown = torch.sigmoid((x[:, 1] - height) / self.uniform(b, 1, low=0.004, high=0.02))
+        loose = loose * (1 - crown * grip(0.5))
+        wide = self.uniform(b, 1, low=0.05, high=0.075)
+        for side in (-1, 1):
+            temple = torch.sigmoid((side * x[:, 0] - wide) / self.uniform(b, 1, low=0.003, high=0.012))
+            temple = temple * torch.sigmoid((x[:, 1] - self.uniform(b, 1, low=-0.05, high=0.03)) / 0.01)
+            loose = loose * (1 - temple * grip(0.5))
+        back = torch.sigmoid((self.uniform(b, 1, low=-0.04, high=0.05) - x[:, 2]) / 0.01)
+        return loose * (1 - back * grip(0.5))
+
+    def elsewhere(self, own: Tensor) -> Tensor:
+        """[b, v, 3] motion as other generators have it, beside `own`: shapes that reach further over the skin, lumps of
+        any direction, another jaw, and a little of everything everywhere."""
+        b, x = len(own), self.model.template
+        loose = self.anchors(b)[..., None]
+        gather, scatter = self.spreads[int(torch.randint(len(self.spreads), (1,), generator=self.rng))]
+        share = (self.uniform(b, high=1.2) * self.chance(0.6, b))[:, None, None]
+        out = share * loose * through(scatter, through(gather, own))
+        spots, lumps = x[self.spots], torch.zeros(b, len(self.spots), 3)
+        for _ in range(4):
+            amplitude = self.logarithmic(b, 0.2 * MM, 8 * MM) * self.chance(0.2, b)
+            centre = spots[torch.randint(len(spots), (b,), generator=self.rng)]
+            radius = self.logarithmic(b, 0.015, 0.05)[:, None]
+            bump = torch.exp(-0.5 * squares(spots, centre) / radius.square()) * amplitude[:, None]
+            lumps = lumps + bump[..., None] * torch.nn.functional.normalize(self.normal_(b, 1, 3), dim=-1)
+        out = out + loose * through(self.spreads[0][1], lumps)
+        edge = self.uniform(b, 1, low=-0.05, high=0.0)
+        below = torch.sigmoid((edge - x[:, 1]) / self.uniform(b, 1, low=0.003, high=0.012))
+        below = below * torch.sigmoid((x[:, 2] - self.uniform(b, 1, low=-0.01, high=0.05)) / 0.012)
+        turn = torch.tensor([1.0, 0.0, 0.0]) * self.uniform(b, 1, 1, low=-0.1, high=0.25) + 0.04 * self.normal_(b, 1, 3)
+        swing = torch.linalg.cross(turn.expand(-1, len(x), -1), (x - self.jaw).expand(b, -1, -1))
+        out = out + swing * (below * self.chance(0.12, b)[:, None])[..., None] * loose
+        size = self.logarithmic(b, 0.02 * MM, 0.8 * MM) * self.chance(0.35, b)
+        size = (size + own.square().sum(-1).mean(1).sqrt() * self.uniform(b, high=0.2) * self.chance(0.4, b))[:, None]
+        weak = self.swell(b, 0.05, 0.25)
+        return (out + weak * size[..., None] * loose) * self.skin[:, None]
 
     def sliding(self, change: Tensor) -> Tensor:
         """[b, v, 3] skin that slides over the skull: with the expression's change [b, 52], and on its own."""
@@ -231,23 +311,35 @@ class Generator:
             seen = torch.where(enough, kept, seen)
         return density * seen
 
-    def draw(self, b: int) -> Pairs:
-        """A batch of pairs."""
-        model, rng = self.model, self.rng
-        k = model.identity_basis.shape[0]
-        identity = self.normal_(b, k) * self.uniform(b, 1, low=0.4, high=1.2)
+    def people(self, b: int) -> tuple[Tensor, Tensor, Tensor]:
+        """[b, v, 3] the face at rest, its expression before, and how its skin then moves."""
+        model = self.model
+        identity = self.normal_(b, model.identity_basis.shape[0]) * self.uniform(b, 1, low=0.4, high=1.2)
         base = model.rest_vertices(identity)
+        # faces that the model cannot have
+        base = base + self.swell(b, 0.08, 0.3) * (self.uniform(b, high=4 * MM) * self.chance(0.75, b))[:, None, None]
         before, after = self.expressions(b), self.expressions(b)
-        same = self.chance(0.3, b)[:, None]  # the second frame is often much like the first
+        same = self.chance(0.25, b)[:, None]  # the second frame is often much like the first
         after = torch.where(same, (before + (after - before) * self.uniform(b, 1, high=0.4)), after)
         scale = model.scale(identity)[:, None]
-        basis = model.expression_basis.flatten(1)
-        shaped = 1 + 0.25 * self.waves(model.template, b, 0.06, 0.2)[..., None]
         size = self.uniform(b, len(model.expression_names), low=0.6, high=1.3)  # other people's smiles
-        own_a = ((before * scale * size) @ basis).view(b, -1, 3) * shaped
-        own_b = ((after * scale * size) @ basis).view(b, -1, 3) * shaped
-        slide = self.sliding(after - before) * self.chance(0.65, b)[:, None, None]
-        own = own_b - own_a + slide + self.neck(b)
+        own_a, own_b = torch.zeros_like(base), torch.zeros_like(base)
+        for half in self.halves:
+            basis = model.expression_basis[half].flatten(1)
+            vary = self.uniform(b, 1, high=0.5) * self.waves(model.template, b, 0.06, 0.2)
+            factor = (scale * size)[:, half]
+            for own, at in ((own_a, before), (own_b, after)):
+                own += ((at[:, half] * factor) @ basis).view(b, -1, 3) * (1 + vary)[..., None]
+        own = own_b - own_a
+        own = own + self.elsewhere(own) * self.chance(0.55, b)[:, None, None]
+        own = own + self.sliding(after - before) * self.chance(0.7, b)[:, None, None] + self.neck(b)
+        return base, own_a, own
+
+    def draw(self, b: int) -> Pairs:
+        """A batch of pairs; each person is seen twice, on different points and once in either direction."""
+        model, rng = self.model, self.rng
+        base, own_a, own = self.people(b // 2)
+        base, own_a, own = (torch.cat(v) for v in ((base, base), (own_a, own_a + own), (own, -own)))
         vertices = base + own_a
         normals = vertex_normals(vertices, model.faces)
 
@@ -287,7 +379,7 @@ class Generator:
         """
         b = len(pairs.x)
         T = torch.stack([procrustes(x, h, with_scale=True) for x, h in zip(pairs.x, pairs.mean_head, strict=True)])
-        T = self._jolt(b, 0.06, 0.003, 0.03) @ T
+        T = self._jolt(b, 0.07, 0.004, 0.04) @ T
         A = T[:, :3, :3]
         unit = torch.linalg.det(A).pow(1 / 3)[:, None, None]
         x, skull = (p @ A.mT + T[:, None, :3, 3] for p in (pairs.x, pairs.skull))
@@ -296,7 +388,7 @@ class Generator:
         off = y - x
         both, counts = means(torch.cat([x, y, n, own, (off * off).sum(-1, keepdim=True)], -1), number, count)
         # at most so many patches, any of them
-        most = [MOST // 3, MOST // 2][int(torch.randint(2, (1,), generator=self.rng))]
+        most = [MOST * 3 // 8, MOST * 5 // 8][int(torch.randint(2, (1,), generator=self.rng))]
         kept = chosen(counts, most, self.rng)
         both = both.gather(1, kept[..., None].expand(-1, -1, both.shape[-1]))
         counts = counts.gather(1, kept)
@@ -305,8 +397,11 @@ class Generator:
         mask = counts > 0
         T = self._jolt(b, self.logarithmic(b, 3e-4, 0.03)[:, None], self.logarithmic(b, 3e-5, 3e-3)[:, None], 0.0)
         y = apply(T, y)
-        align = robust_steps(x, y, mask.to(x), steps=6)
-        align[self.chance(0.4, b)] = torch.eye(4)
+        # from the upper face, as in use, where enough of it is seen
+        upper = mask & (x[..., 1] > NOSE_TIP)
+        upper = torch.where((upper.sum(1) >= FEWEST)[:, None] & self.chance(0.85, b)[:, None], upper, mask)
+        align = robust_steps(x, y, upper * counts, steps=6)
+        align[self.chance(0.25, b)] = torch.eye(4)
         back = invert_rigid(align)
         patches = Patches(x=x, y=apply(back, y), normal=torch.nn.functional.normalize(n, dim=-1), spread=spread,
                           count=counts, mask=mask)  # fmt: skip
