@@ -94,16 +94,21 @@ def add_splats(
         raise TrackingError("None of the tracked frames shows the person, so there is nothing to optimise splats on.")
     shots = weighted(shots, poses)
     poses.use(train)
-    fitting = Fitting(Cloud(_start(avatar, poses, shots, config, seed)), poses, shots, config, seed)
+    own = config if config.minutes is None else replace(config, minutes=config.minutes / (1 + POLISHING))
+    fitting = Fitting(Cloud(_start(avatar, poses, shots, config, seed)), poses, shots, own, seed)
     if state is not None and load_fitting(state, key, fitting):
         say(f"going on from {state.name}: step {fitting.step} of {config.steps}")
     keep = None if state is None else (lambda: save_fitting(state, key, fitting))
-    fitting.run(progress, keep, lambda seconds: say(f"splats: about {_in_words(seconds)} to go"))
+    fitting.run(progress, keep, lambda seconds: say(f"splats: about {_in_words(seconds * (1 + POLISHING))} to go"))
     gaussians = fitting.cloud.detached()
     if keep:
         keep()
     if not fitting.stopped:
-        gaussians = _finish(avatar, poses, shots, gaussians, config, seed, progress)
+        try:
+            steps = round(POLISHING * fitting.step)
+            gaussians = _finish(avatar, poses, shots, gaussians, config, steps, seed, progress)
+        except KeyboardInterrupt:
+            fitting.stopped = True
     poses.spread()
     if config.refine_pose and not fitting.stopped:
         held = _evenly((tracked & ~seen).nonzero()[:, 0], config.frames)
@@ -217,7 +222,7 @@ def _start(avatar: Avatar, poses: Poses, shots: list[Shot], config: SplatConfig,
 
 
 def _finish(
-    avatar: Avatar, poses: Poses, shots: list[Shot], gaussians: Gaussians, config: SplatConfig, seed: int,
+    avatar: Avatar, poses: Poses, shots: list[Shot], gaussians: Gaussians, config: SplatConfig, steps: int, seed: int,
     progress: Progress | None,
 ) -> Gaussians:  # fmt: skip
     """The splats with what no picture shows made up for: surface that is never seen, and what only extremes bare."""
@@ -235,7 +240,6 @@ def _finish(
     lit = mesh_light(poses.rig, avatar.appearance, frontal, gaussians.face.long(), gaussians.barycentrics)
     expected = linear_to_srgb(lit.clamp(0, 1))
     gaussians, unseen = complete(gaussians, poses.rig, expected, evidence)
-    steps = round(POLISHING * config.steps)
     gaussians = polish(gaussians, unseen, poses, shots, steps, config.ssim, seed, progress)
     return with_extremes(gaussians, poses.rig, avatar.motion.expression[rows].float(), evidence)
 
