@@ -48,6 +48,7 @@ def arrays() -> dict[str, Tensor]:
     return out
 
 
+@lru_cache(maxsize=BLOCKS)
 def block_weights(index: int) -> dict[str, Tensor]:
     """Weights of one block by plain names; matrices as `nn.Linear` and `nn.Conv1d` hold them."""
     named = arrays()
@@ -81,6 +82,14 @@ def heard(samples: Tensor) -> tuple[list[Tensor], Tensor]:
     return blocks, x @ named["proj.weight"][:, :, 0].T + named["proj.bias"]
 
 
+@torch.inference_mode()
+def heard_inside(x: Tensor) -> Tensor:
+    """What the last block makes of `[b, t, 144]` after the first convolution and its activation."""
+    for index in range(BLOCKS):
+        x = _block(x, block_weights(index))
+    return x
+
+
 def _block(x: Tensor, w: dict[str, Tensor]) -> Tensor:
     def norm(y: Tensor, name: str) -> Tensor:
         return functional.layer_norm(y, y.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"])
@@ -89,14 +98,15 @@ def _block(x: Tensor, w: dict[str, Tensor]) -> Tensor:
         return functional.linear(y, w[f"{name}.weight"], w[f"{name}.bias"])
 
     x = x + 0.5 * linear(functional.silu(linear(norm(x, "ffn1.norm"), "ffn1.fc1")), "ffn1.fc2")
-    query, key, value = linear(norm(x, "attn_norm"), "attn.in_proj").unflatten(1, (3, HEADS, -1)).permute(1, 2, 0, 3)
+    parts = linear(norm(x, "attn_norm"), "attn.in_proj").unflatten(-1, (3, HEADS, -1))
+    query, key, value = parts.movedim(-3, 0).transpose(-3, -2)
     seen = functional.scaled_dot_product_attention(query, key, value)
-    x = x + linear(seen.transpose(0, 1).flatten(1), "attn.out_proj")
-    y = norm(x, "conv.norm").T[None]
-    y = functional.glu(functional.conv1d(y, w["conv.pointwise1.weight"], w["conv.pointwise1.bias"]), 1)
-    y = functional.conv1d(y, w["conv.depthwise.weight"], w["conv.depthwise.bias"], padding=15, groups=y.shape[1])
+    x = x + linear(seen.transpose(-3, -2).flatten(-2), "attn.out_proj")
+    y = norm(x, "conv.norm").mT
+    y = functional.glu(functional.conv1d(y, w["conv.pointwise1.weight"], w["conv.pointwise1.bias"]), -2)
+    y = functional.conv1d(y, w["conv.depthwise.weight"], w["conv.depthwise.bias"], padding=15, groups=y.shape[-2])
     y = functional.conv1d(functional.silu(y), w["conv.pointwise2.weight"], w["conv.pointwise2.bias"])
-    x = x + y[0].T
+    x = x + y.mT
     x = x + 0.5 * linear(functional.silu(linear(norm(x, "ffn2.norm"), "ffn2.fc1")), "ffn2.fc2")
     return norm(x, "norm")
 

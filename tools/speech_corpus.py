@@ -187,9 +187,9 @@ def _paced(values: np.ndarray, count: int) -> np.ndarray:
 
 def batch(
     rng: np.random.Generator, corpus: Corpus, songs: list[np.ndarray], size: int, rows: int, prior: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """Features `[b, 2 rows, 41]` and targets `[b, rows, COLUMNS]`."""
-    mels, goals = [], []
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Features `[b, 2 rows, 41]`, those of the speech alone, and targets `[b, rows, COLUMNS]`."""
+    mels, cleans, goals = [], [], []
     for _ in range(size):
         background = corpus.background(rng, 2 * rows, songs) if rng.random() < 0.7 else None
         if rng.random() < 0.09:  # nobody speaks
@@ -197,11 +197,25 @@ def batch(
             mel = np.full((2 * rows, BANDS), SILENT, np.float32)
             mel = mel if background is None else background + rng.uniform(-6.5, 0)
             mel[: int(rng.integers(0, 100)) if rng.random() < 0.5 else 0] = SILENT
-            goal = np.zeros((rows, COLUMNS), np.float32)
+            clean, goal = np.full_like(mel, SILENT), np.zeros((rows, COLUMNS), np.float32)
         else:
-            speech, goal = corpus.segment(rng, rows)
-            mel = mixed(rng, speech, background)
+            clean, goal = corpus.segment(rng, rows)
+            mel = mixed(rng, clean, background)
         mels.append(np.maximum(mel, SILENT).astype(np.float32))
+        cleans.append(clean)
         goals.append(goal)
     features = Normaliser(prior)(np.stack(mels))
-    return torch.from_numpy(features), torch.from_numpy(np.stack(goals))
+    alone = Normaliser(prior)(np.stack(cleans))
+    return masked(rng, torch.from_numpy(features)), torch.from_numpy(alone), torch.from_numpy(np.stack(goals))
+
+
+def masked(rng: np.random.Generator, features: Tensor) -> Tensor:
+    """Features with some bands, and some short moments, at their averages (as in SpecAugment, Park et al., 2019)."""
+    for one in features:
+        if rng.random() < 0.5:
+            first = int(rng.integers(0, BANDS - 4))
+            one[:, first : min(first + int(rng.integers(2, 9)), BANDS)] = 0
+        for _ in range(int(rng.integers(0, 5))):
+            at = int(rng.integers(0, len(one)))
+            one[at : at + int(rng.integers(2, 9)), :BANDS] = 0
+    return features

@@ -81,7 +81,7 @@ NETWORKS: dict[str, Network] = {
         Network(
             name="speech_motion",
             file="speech_motion.safetensors",
-            sha256="6278265e7838ed009a97f0fafdae5fb1194dcf1a56fb82217df7419ade779313",
+            sha256="831ef5171f64a817aaac536f9ee35b02bda60514c5593ad3b48c1a433a9664c8",
             licence="Apache-2.0",
             source="trained by tools/train_speech.py on synthetic and recorded speech, from hama 1.7.0 on; see NOTICE",
             task="lips, jaw and tongue, contacts and voice activity from log-mel frames of speech",

@@ -1,7 +1,7 @@
 """The network that hears what a mouth does: log-mel frames -> lips, jaw and tongue, contacts and voice.
 
-A conformer whose attention looks back only and whose convolutions look ahead one row each; an answer is given
-`LOOKAHEAD` rows late, so that what follows a sound (rounding, a closure) is heard before it is shown. Trained by
+A conformer whose attention looks back only and whose convolutions look ahead one row each, the last two; an answer is
+given `LOOKAHEAD` rows late, so that what follows a sound (rounding, a closure) is heard before it is shown. Trained by
 `tools/train_speech.py`, from the weights of a phoneme recogniser on.
 """
 
@@ -24,7 +24,7 @@ from avatar3d.typing import typed
 
 ROW = 2 * HOP
 """Samples of a row: 50 a second."""
-LOOKAHEAD = 4
+LOOKAHEAD = 5
 """Rows that are heard beyond the one that is given."""
 CURVES = (
     "jawOpen", "jawForward", "mouthClose", "mouthPucker", "mouthFunnel", "mouthStretch", "mouthSmile", "mouthDimple",
@@ -40,21 +40,22 @@ CLASSES = (
 )  # fmt: skip
 """Kinds of sound that the network also tells apart; this is what teaches it to hear."""
 
+_OPEN = CLASSES.index("open")
 _SHARE = 0.6
 """How much of the answer is the average mouth of the kinds of sound that were heard; the rest is heard directly."""
 _GAIN = 1.2
 """What is unsure is answered by halves; this makes up for it on the whole."""
-_WIDTH, _WIDE, _HEADS, _BLOCKS, _HIDDEN = 144, 576, 4, 4, 96
+_WIDTH, _WIDE, _HEADS, _HIDDEN = 144, 576, 4, 96
 _TAPS = 6  # frames that a row begins with: two of its own and four before
-_PAST, _AHEAD = 15, 1  # rows that the convolution of a block reaches back and ahead
+_PAST, _AHEAD = 15, (1, 1, 1, 2)  # rows that the convolution of each block reaches back and ahead
 _MEMORY = 100
 """Rows that attention reaches back."""
 
 
 class _Block(nn.Module):
-    """A conformer block (Gulati et al., Conformer, 2020) that looks ahead one row and back a little; 1 row late."""
+    """A conformer block (Gulati et al., Conformer, 2020) whose convolution looks ahead a little; as many rows late."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: int) -> None:
         super().__init__()
         self.before, self.after = _feed(), _feed()
         self.attend = nn.ModuleDict(
@@ -64,7 +65,7 @@ class _Block(nn.Module):
             {
                 "norm": nn.LayerNorm(_WIDTH),
                 "into": nn.Linear(_WIDTH, 2 * _WIDTH),
-                "depth": nn.Conv1d(_WIDTH, _WIDTH, _PAST + 1 + _AHEAD, groups=_WIDTH),
+                "depth": nn.Conv1d(_WIDTH, _WIDTH, _PAST + 1 + ahead, groups=_WIDTH),
                 "out": nn.Linear(_WIDTH, _WIDTH),
             }
         )
@@ -104,32 +105,37 @@ def _attention(query: Tensor, keys: Tensor) -> Tensor:
 class SpeechNet(nn.Module):
     """Features `[b, t, 41]` at 100 a second -> outputs `[b, t / 2, ...]`, with the state to go on from.
 
-    Every block answers one row late, so an answer has heard as many rows beyond its own as there are blocks.
+    Every block answers as many rows late as it looks ahead, so an answer has heard the sum of them beyond its own.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.front = nn.Conv1d(FEATURES, _WIDTH, _TAPS, stride=2)
-        self.blocks = nn.ModuleList(_Block() for _ in range(_BLOCKS))
+        self.blocks = nn.ModuleList(_Block(ahead) for ahead in _AHEAD)
         self.recurrent = nn.GRU(_WIDTH, _HIDDEN, batch_first=True)
         self.out = nn.Linear(_WIDTH + _HIDDEN, len(CURVES) + len(CONTACTS) + len(CLASSES))
 
     def begin(self, batch: int) -> list[Tensor]:
         """The state before any sound."""
         new = next(self.parameters()).new_zeros
-        rows = [(0, 2 * _WIDTH), (_PAST + _AHEAD, _WIDTH), (_AHEAD, _WIDTH)] * _BLOCKS
+        rows = [shape for n in _AHEAD for shape in ((0, 2 * _WIDTH), (_PAST + n, _WIDTH), (n, _WIDTH))]
         return [new(batch, FEATURES, _TAPS - 2), *(new(batch, *shape) for shape in rows), new(1, batch, _HIDDEN)]
 
     def forward(self, features: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Raw outputs: curves, logits of contacts, logits of classes; an even number of frames."""
+        x, after = self.heard(features, state)
+        y, hidden = self.recurrent(x, state[-1])
+        return self.out(torch.cat([x, y], 2)), [*after, hidden]
+
+    def heard(self, features: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """What the blocks make of it `[b, t / 2, 144]`, with their state."""
         x = torch.cat([state[0], features.mT], 2)
         after = [x[:, :, 2 - _TAPS :]]
         x = functional.gelu(self.front(x).mT)
         for i, block in enumerate(self.blocks):
             x, kept = block(x, state[3 * i + 1 : 3 * i + 4])
             after += kept
-        y, hidden = self.recurrent(x, state[-1])
-        return self.out(torch.cat([x, y], 2)), [*after, hidden]
+        return x, after
 
 
 @dataclass(frozen=True)
@@ -184,7 +190,8 @@ class SpeechMotionNet:
         n, m = len(CURVES), len(CURVES) + len(CONTACTS)
         curves = answered(rows, self._mouths)
         contacts = rows[:, n:m].sigmoid()
-        return Heard(spread(curves.clamp(0, 1)), contacts[:, 0], contacts[:, 1], contacts[:, 2])
+        closed = contacts[:, 0] * (1 - rows[:, m:].softmax(1)[:, _OPEN])  # no open vowel is shut
+        return Heard(spread(curves.clamp(0, 1)), closed, contacts[:, 1], contacts[:, 2])
 
 
 def answered(rows: Tensor, mouths: Tensor, gain: float = _GAIN) -> Tensor:
@@ -220,4 +227,4 @@ def _load() -> tuple[SpeechNet, np.ndarray, Tensor]:
     return net.eval(), prior, mouths
 
 
-assert SAMPLE_RATE == 50 * ROW and _BLOCKS * _AHEAD == LOOKAHEAD
+assert SAMPLE_RATE == 50 * ROW and sum(_AHEAD) == LOOKAHEAD

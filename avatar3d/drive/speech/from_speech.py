@@ -12,7 +12,7 @@ from avatar3d.drive.speech.align import align
 from avatar3d.drive.speech.amplitude import opened
 from avatar3d.drive.speech.coarticulation import articulate, closures, labiodentals
 from avatar3d.drive.speech.cues import Cue
-from avatar3d.drive.speech.mouth import Mouth
+from avatar3d.drive.speech.mouth import CERTAIN, Mouth
 from avatar3d.drive.speech.perform import Block, perform, perform_blocks
 from avatar3d.drive.speech.recognise import recognise
 from avatar3d.drive.speech.settings import SpeechSettings
@@ -69,18 +69,22 @@ def from_speech(
         loud = samples * (_LOUD / samples.abs().max().clamp(min=1e-4)) if len(samples) else samples
         phones = recognise(loud) if words is None else align(loud, words)
         mouth = opened(articulate(phones, duration), _GAIN)
+        closed = closures(phones, duration)
         if words is None:  # two ears err in different places
-            mouth = 0.5 * mouth + 0.5 * _heard(samples, len(mouth))
-        return perform(mouth, samples, settings, cues=cues, closed=closures(phones, duration),
+            heard, certain = _heard(samples, len(mouth))
+            mouth, closed = 0.5 * mouth + 0.5 * heard, torch.maximum(closed, certain)
+        return perform(mouth, samples, settings, cues=cues, closed=closed,
                        touching=labiodentals(phones, duration), fps=fps, source=source)  # fmt: skip
     return perform_blocks(_blocks(samples), duration, settings, cues=cues, fps=float(fps), source=source)
 
 
-def _heard(samples: Tensor, count: int) -> Tensor:
-    """What the network makes of it."""
-    mouth = Mouth()
-    curves = torch.cat([mouth.push(samples).curves, mouth.flush().curves])[:count]
-    return torch.cat([curves, curves.new_zeros(count - len(curves), curves.shape[1])])
+def _heard(samples: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """What the network makes of it, and where it is certain that lips meet."""
+    mouth = Mouth(CERTAIN)
+    parts = [mouth.push(samples), mouth.flush()]
+    rows = torch.cat([torch.cat([p.curves, p.closed[:, None]], 1) for p in parts])[:count]
+    rows = torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
+    return rows[:, :-1], rows[:, -1]
 
 
 def _blocks(samples: Tensor) -> Iterator[Block]:

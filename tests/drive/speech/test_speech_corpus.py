@@ -10,8 +10,8 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[3] / "tools"))
 
-from speech_corpus import COLUMNS, Corpus, unbroken
-from train_speech import _contact_loss, _together
+from speech_corpus import COLUMNS, Corpus, batch, unbroken
+from train_speech import _contact_loss, _early, _together
 
 from avatar3d.drive.speech.phones import SILENCE, Phone
 from avatar3d.nets.speech_motion import CLASSES, CONTACTS, CURVES
@@ -60,6 +60,27 @@ def test_segments_have_targets_of_what_is_heard(corpus):
         assert set(kinds) <= {float(CLASSES.index(k)) for k in ("silence", "open", "bilabial")}
         assert ((kinds > 0) == spoken).mean() > 0.97  # rows at edges may be between
         assert goal[kinds == CLASSES.index("bilabial"), CLOSED].min(initial=1) > 0.3
+
+
+def test_a_batch_has_the_speech_alone_beside_what_is_heard(corpus):
+    rng = np.random.default_rng(2)
+    songs = [np.zeros((300, 40))]
+    heard, alone, goal = batch(rng, corpus(0.5), songs, 30, 50, np.zeros(40))
+    assert heard.shape == alone.shape == (30, 100, 41) and goal.shape == (30, 50, COLUMNS)
+    spoken = goal[..., CLASS - 1].amax(1) > 0.5
+    assert 15 < int(spoken.sum()) < 30
+    assert float((heard - alone)[spoken].abs().mean()) > 0.1  # microphones, noise
+    quiet = alone[~spoken]
+    assert float((quiet[..., :40] - quiet[:1, :, :1]).abs().max()) < 1e-4  # nobody says anything
+
+
+def test_contacts_begin_early_but_not_in_the_middle_of_vowels():
+    goal = torch.zeros(1, 8, COLUMNS)
+    goal[0, :, CLASS] = torch.tensor([CLASSES.index(k) for k in ["open"] * 5 + ["bilabial"] * 3], dtype=torch.float)
+    goal[0, :, CLOSED] = torch.tensor([0, 0, 0, 0.3, 0.8, 1, 1, 0.5])
+    early = _early(goal)[0]
+    torch.testing.assert_close(early[:, 0], torch.tensor([0, 0, 0, 0.8, 1, 1, 1, 0.5]))
+    assert not early[:, 1:].any() and float(goal[0, 3, CLOSED]) == pytest.approx(0.3)
 
 
 def test_correlation_and_missed_contacts():
