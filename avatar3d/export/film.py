@@ -335,5 +335,6 @@ def _around_head(picture: np.ndarray, vertices: Tensor, camera: Camera, size: in
     pixels = project(vertices[None].double(), camera)[0]
     centre, extent = (pixels.amin(0) + pixels.amax(0)) / 2, (pixels.amax(0) - pixels.amin(0)).max() * 0.55
     x, y, r = float(centre[0]), float(centre[1]), max(8.0, float(extent))
-    box = (round(x - r), round(y - r), round(x + r), round(y + r))
-    return np.asarray(Image.fromarray(picture).crop(box).resize((size, size), Image.Resampling.BILINEAR))
+    around = Image.new("RGB", (round(2 * r), round(2 * r)), "white")
+    around.paste(Image.fromarray(picture), (round(r - x), round(r - y)))
+    return np.asarray(around.resize((size, size), Image.Resampling.BILINEAR))
