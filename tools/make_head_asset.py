@@ -108,6 +108,9 @@ def main() -> None:
     joint_basis = np.concatenate(
         [joint_slope, np.stack([np.einsum("v,kvc->kc", ring, basis.components[:, b]) for b in balls], 1)], 1
     )
+    components, joint_basis = identity.steady(
+        basis.components, joint_basis, mean, joint_template, masks["face"].astype(float), balls
+    )
     skinning, jaw_angle = rig.weights(mesh, mean, shapes, masks, joint_template)
     uvs, uv_faces = atlas.build(data, mesh, mean)
     fill = atlas.check(uvs, uv_faces)
@@ -140,7 +143,7 @@ def main() -> None:
     }
     arrays = {
         "template": mean.astype(np.float32),
-        "identity_basis": basis.components.astype(np.float16),
+        "identity_basis": components.astype(np.float16),
         "expression_basis": shapes.astype(np.float16),
         "expression_scale": scale_slope.astype(np.float32),
         "faces": mesh.faces.astype(np.int16),

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from avatar3d import models
-from avatar3d.models import embedding, face_points
+from avatar3d.models import embedding
 from avatar3d.models.landmark_file import save_landmarks
 from avatar3d.models.views import Detect, ViewConfig
 from avatar3d.nets.crop import Square
 from avatar3d.nets.face_landmarks import LandmarkNet, window_of_points
+from avatar3d.types import face_points
 
 OUT = Path(__file__).resolve().parents[1] / "avatar3d" / "models" / "assets"
 

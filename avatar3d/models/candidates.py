@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from avatar3d.models import face_points as points
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.paint import eye_zones
+from avatar3d.types import face_points as points
 from avatar3d.typing import typed
 
 INTERIOR = (

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from avatar3d.models.candidates import candidate_vertices
-from avatar3d.models.face_points import COUNT, EYE_CORNERS, mirror_points
 from avatar3d.models.linear import LandmarkEmbedding, LinearModel
 from avatar3d.models.views import DEFAULT_VIEWS, Detect, View, ViewConfig, face_box, random_views
+from avatar3d.types.face_points import COUNT, EYE_CORNERS, mirror_points
 from avatar3d.types.landmarks import IBUG68_FROM_MEDIAPIPE
 from avatar3d.typing import typed
 

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from avatar3d.models import face_points
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.registration_parts import Parts
 from avatar3d.models.scan_samples import ScanSamples
+from avatar3d.types import face_points
 from avatar3d.typing import typed
 
 DEPTH = 0.012

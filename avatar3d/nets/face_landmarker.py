@@ -105,6 +105,7 @@ class FaceLandmarker:
         min_presence: float = 0.5,
         min_score: float = 0.5,
         blendshapes: bool = True,
+        both_ways: bool = False,
         threads: int = 1,
     ) -> None:
         """Loads the networks.
@@ -114,6 +115,8 @@ class FaceLandmarker:
             min_presence: Faces of which the landmark network is less sure are dropped or lost, 0 to 1.
             min_score: The same for the detector.
             blendshapes: Whether to compute ARKit coefficients (0.6 ms a face).
+            both_ways: Takes the mean of every face's landmarks and of those in the mirrored picture, for steadier
+                and truer ones: `LandmarkNet`.
             threads: Threads of each network.
 
         Raises:
@@ -127,6 +130,7 @@ class FaceLandmarker:
         self.min_presence = min_presence
         self._detector = FaceDetector(min_score=min_score, threads=threads)
         self._net = LandmarkNet(threads=threads)
+        self._both_ways = both_ways
         self._blendshapes = BlendshapeNet() if blendshapes else None
         self._next_id = 0
         self.reset()
@@ -210,7 +214,8 @@ class FaceLandmarker:
             picture of a look from the mean.
         """
         before = face.points.double().numpy()
-        readings = [self._net(image, window) for window in _perturbed(window_of_points(before))]
+        windows = _perturbed(window_of_points(before))
+        readings = [self._net(image, window, both_ways=self._both_ways) for window in windows]
         looks = np.stack([before, *(reading.points for reading in readings)])
         mean = looks.mean(0)
         wander = np.sqrt(((looks - mean)[..., :2] ** 2).sum(-1).mean(0))
@@ -340,18 +345,27 @@ class FaceLandmarker:
             if reading is None or reading.presence < presence or any(_same(reading, other) for other in readings):
                 continue
             reading = self._confirm(image, reading)
-            if reading is not None and not any(_same(reading, other) for other in readings):
-                readings.append(reading)
+            if reading is None or any(_same(reading, other) for other in readings):
+                continue
+            readings.append(self._closer(image, reading))
 
     def _follow(self, image: np.ndarray, last: Reading) -> Reading | None:
         """The face where it was in the last frame; a jump must be confirmed by a second look."""
         window = window_of_points(last.points)
-        reading = self._net(image, window)
-        if reading.presence < self.min_presence:
-            return None
+        reading = self._net(image, window, both_ways=self._both_ways)
+        if reading.presence < self.min_presence:  # at a profile a little more to one side may help
+            looks = (self._net(image, near, both_ways=self._both_ways) for near in _perturbed(window))
+            reading = max(looks, key=lambda look: look.logit)
+            seen = reading.presence >= self.min_presence
+            return reading if seen and _agree(window, window_of_points(reading.points)) else None
         if not _agree(window, window_of_points(reading.points)):
-            return self._settle(image, window_of_points(reading.points))
+            settled = self._settle(image, window_of_points(reading.points))
+            return None if settled is None else self._closer(image, settled)
         return reading
+
+    def _closer(self, image: np.ndarray, reading: Reading) -> Reading:
+        """A settled reading, looked at both ways where that is asked for."""
+        return self._net(image, window_of_points(reading.points), both_ways=True) if self._both_ways else reading
 
     def _distinct(self, faces: list[_Known]) -> list[_Known]:
         """Where two followed faces have slid onto one, keeps the one that is known longer."""

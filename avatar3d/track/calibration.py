@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from avatar3d.data import packaged
-from avatar3d.models.face_points import COUNT, EYE_CORNERS, mirror_points
 from avatar3d.models.linear import LinearModel
 from avatar3d.track.detections import Detections
 from avatar3d.track.scheme import FACE
+from avatar3d.types.face_points import COUNT, EYE_CORNERS, mirror_points
 from avatar3d.typing import typed
 
 COMPONENTS = 3

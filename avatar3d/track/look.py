@@ -142,7 +142,8 @@ class Keeper(Protocol):
 
 def look(view: View, shots: ShotFinder | None, keeper: Keeper | None, progress: Callable[[int], None] | None) -> Seen:
     """Looks through a view, from where the kept slices end."""
-    net = FaceLandmarker(max_faces=MAX_FACES_OF_PHOTOS if view.kind == "photos" else MAX_FACES, blendshapes=False)
+    most = MAX_FACES_OF_PHOTOS if view.kind == "photos" else MAX_FACES
+    net = FaceLandmarker(max_faces=most, blendshapes=False, both_ways=True)
     out, kept = Seen(view), keeper.kept() if keeper is not None else []
     for part in kept:
         out.add(part)

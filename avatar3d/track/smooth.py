@@ -13,8 +13,9 @@ from avatar3d.track.observe import State
 
 SLOW, QUICK = 3.0, 1.0
 """Widths of the two running means, frames."""
-NOISE_LEFT = 0.5
-"""Share of the noise of single frames that a difference of the two means must exceed to be taken for motion."""
+NOISE_LEFT, NOISE_LEFT_POSE = 0.5, 1.0
+"""Share of the noise of single frames that a difference of the two means must exceed to be taken for motion: of
+expressions, and of the head, which is heavy."""
 ROUNDS = 3
 """Solves at most, each with more coefficients held at their bounds."""
 
@@ -46,7 +47,9 @@ def expected_differences(
     joined = (linked[2:] & linked[1:-1]).double()[:, None]
     slow, quick = (_running_mean(bend, joined, width) for width in (SLOW, QUICK))
     noise = 1.48 * (bend - quick)[joined[:, 0] > 0].abs().median(0).values if bool(joined.any()) else 0 * sigma
-    surprise = (quick - slow) / torch.maximum(sigma, NOISE_LEFT * noise)
+    left = torch.full_like(noise, NOISE_LEFT)
+    left[state.expression.shape[1] :] = NOISE_LEFT_POSE
+    surprise = (quick - slow) / torch.maximum(sigma, left * noise)
     return slow, joined * sigma**-2 / (1 + surprise.square())
 
 

@@ -8,11 +8,10 @@ import torch
 
 from avatar3d import models
 from avatar3d.geometry.surface import points_on_faces
-from avatar3d.models import face_points
 from avatar3d.models.arkit import arkit_shapes, arkit_to_model, model_to_arkit, named_shapes
 from avatar3d.models.correspondence import correspond
 from avatar3d.models.obj import read_obj
-from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES
+from avatar3d.types import ARKIT_INDEX, ARKIT_NAMES, face_points
 from tests.models import flame_file
 
 

@@ -10,12 +10,13 @@ from avatar3d import models
 from avatar3d.errors import AssetError
 from avatar3d.geometry.surface import points_on_faces
 from avatar3d.geometry.transform import apply, procrustes
-from avatar3d.models import embedding, face_points
+from avatar3d.models import embedding
 from avatar3d.models.candidates import candidate_vertices
 from avatar3d.models.landmark_file import save_landmarks, with_landmarks
 from avatar3d.models.views import ViewConfig
 from avatar3d.nets.crop import Square
 from avatar3d.nets.face_landmarks import LandmarkNet, window_of_points
+from avatar3d.types import face_points
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from avatar3d.nets import FaceLandmarker
+from avatar3d.types.face_points import mirror_points
 from tests.nets.pictures import read_frames
 
 
@@ -26,6 +27,29 @@ def test_tracked_equals_detected(demo_frames):
         expected = still.detect(frame)[0]
         distance = torch.linalg.vector_norm((faces[0].points - expected.points)[:, :2], dim=1)
         assert float(distance.mean()) / expected.interocular < 0.012
+
+
+def test_both_ways_a_mirrored_picture_has_mirrored_landmarks(demo_frames):
+    """To within what the smaller differences of the windows do; one look each way differs by several times that."""
+    mirror = mirror_points()
+
+    def asymmetry(**options) -> float:
+        out = []
+        for frame in demo_frames[::8]:
+            net = FaceLandmarker(blendshapes=False, **options)
+            face, other = net.detect(frame)[0], net.detect(np.ascontiguousarray(frame[:, ::-1]))[0]
+            flipped = other.points[mirror] * torch.tensor([-1.0, 1, 1]) + torch.tensor([float(frame.shape[1]), 0, 0])
+            out.append(float((flipped - face.points)[:, :2].norm(dim=1).mean()) / face.interocular)
+        return max(out)
+
+    assert asymmetry(both_ways=True) < 0.5 * asymmetry()
+
+
+def test_a_face_is_followed_into_profile(data):
+    """Frames 130 to 150 of a head that turns away by 90 degrees, of which one look loses seven."""
+    frames = read_frames(data("videos/nha_person0004_input_DERIVED.mp4"), 152)[120:]
+    found = follow(frames, both_ways=True)
+    assert all(faces and faces[0].id == 0 for faces in found)
 
 
 def test_detector_is_not_run_while_the_face_is_followed(demo_frames, monkeypatch):

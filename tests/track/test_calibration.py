@@ -6,8 +6,8 @@ import pytest
 import torch
 from synthetic import make_footage
 
-from avatar3d.models.face_points import mirror_points
 from avatar3d.track.calibration import calibrated, correct, learn, normalised, packaged_calibration
+from avatar3d.types.face_points import mirror_points
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def pictures(model: LinearModel, clip: SyntheticClip, seed: int, batch: int = 8)
 
 def detect(clip: SyntheticClip, images: list[Tensor]) -> Detections:
     """What the packaged networks see in pictures of a clip, as the tracker is given it."""
-    net = FaceLandmarker(blendshapes=False)
+    net = FaceLandmarker(blendshapes=False, both_ways=True)
     points = torch.full((len(images), 478, 2), torch.nan)
     presence = torch.zeros(len(images))
     for i, image in enumerate(images):

@@ -2,7 +2,8 @@
 
 Every sample is used with its mirror image, so the mean is symmetric and each component is either symmetric or
 antisymmetric. Size stays in the basis (a child's head is smaller); translation and rotation are removed with the face
-and cranium as reference.
+and cranium as reference. What rotation the face itself still has in a component (it nods against the cranium) is then
+taken off the whole head (`steady`): pictures show the face, and its pose is to be that of the head.
 """
 
 from dataclasses import dataclass
@@ -143,6 +144,32 @@ def principal(points: np.ndarray, mirror: np.ndarray, weights: np.ndarray, count
         scores.append(np.concatenate([flip * score, sign * flip * score]))
     kept = sum(item[0] for item in found[:count]) / total
     return Basis(mean, np.stack(components), np.stack(scores, 1), float(kept))
+
+
+def steady(
+    components: np.ndarray,
+    slopes: np.ndarray,
+    mean: np.ndarray,
+    joints: np.ndarray,
+    face: np.ndarray,
+    balls: list[slice],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Components `[k, v, 3]` and slopes of the joints `[k, j, 3]` without the small rotation of the face in them.
+
+    Eyeballs move with the head and do not turn: the gaze stays straight ahead. `face` weighs the vertices `[v]`: all
+    alike, which counts eyes, nose and mouth for most, as landmarks do. The rotation is about their centre, the
+    least-squares one to first order.
+    """
+    w = face / face.sum()
+    centre = w @ mean
+    p, d = mean - centre, components - np.einsum("v,kvc->kc", w, components)[:, None]
+    inertia = np.eye(3) * np.einsum("v,vc,vc->", w, p, p) - np.einsum("v,vi,vj->ij", w, p, p)
+    turn = np.linalg.solve(inertia, np.einsum("v,kvc->kc", w, np.cross(p[None], d)).T).T
+    steady_components = components - np.cross(turn[:, None], p[None])
+    ring = eyes.centre_weights()
+    for ball in balls:
+        steady_components[:, ball] = components[:, ball] - np.cross(turn, ring @ p[ball])[:, None]
+    return steady_components, slopes - np.cross(turn[:, None], (joints - centre)[None])
 
 
 def regress(values: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
