@@ -11,7 +11,7 @@ class SplatConfig:
     """Longer side of the pictures that are looked at, pixels."""
     count: int = 30_000
     """At most this many splats."""
-    steps: int = 4000
+    steps: int = 4500
     """Optimiser steps, one picture each."""
     minutes: float | None = None
     """Stop by then; the schedule is shortened to fit. No limit when None."""
