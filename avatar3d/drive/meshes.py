@@ -104,8 +104,10 @@ def from_meshes(
     x, S, w = world[:, index], shapes[:, index], known.weights[index]
     if isinstance(neutral, str) and neutral == "estimate":
         rest, fit = _estimated(world, rest, shapes, index, w, settings)
+        rest, start = _facing(rest, known, placed.size, fit)
     else:
-        fit = fit_frames(x, rest[index], S, w, ARKIT_NAMES, settings)
+        rest, start = _facing(rest, known, placed.size, None)
+    fit = fit_frames(x, rest[index], S, w, ARKIT_NAMES, settings, start=start)
     for _ in range(REWEIGHT):
         off = distances(fit, x, rest[index], S)
         # vertices that shapes cannot follow say less about pose and coefficients
@@ -243,6 +245,23 @@ def _estimated(
     own = torch.einsum("t,tvc->vc", share, (world - fit.p[:, None].float()) @ fit.R.float())
     rest = own - torch.einsum("k,kvc->vc", share @ c, shapes)
     return rest, fit_frames(x, rest[index], S, w, ARKIT_NAMES, settings)
+
+
+def _facing(rest: Tensor, known: Topology, size: float, fit: MeshFit | None) -> tuple[Tensor, MeshFit | None]:
+    """A neutral turned as the head model's people are, by the face: faces nod against what moves least, and a jaw that
+    opens would seem to go forward. With it, the fit to the neutral before.
+
+    FLAME's people stay as they are: its mean face itself nods against the head model's.
+    """
+    face = known.regions.get("face")
+    if known.name == "flame" or face is None or not bool(face.any()):
+        return rest, fit
+    T = procrustes(rest.double(), known.reference.double() * size, face.double())
+    turned = apply(T, rest.double()).float()
+    if fit is None:
+        return turned, None
+    R = fit.R @ T[:3, :3].mT
+    return turned, MeshFit(R=R, p=fit.p - R @ T[:3, 3], coefficients=fit.coefficients)
 
 
 def _poses(fit: MeshFit) -> Tensor:
