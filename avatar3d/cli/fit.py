@@ -75,13 +75,15 @@ def run(arguments: Arguments) -> int:
     if arguments.json:
         print_json(report)
     seconds = sum(report["timings"].values())
+    shares = ", ".join(f"{name} {100 * t / seconds:.0f} %" for name, t in report["timings"].items() if t > seconds / 200)
+    spent = f"{seconds:.1f} s ({shares})"
     if "surface" in report:
         face, units = report["surface"], report["units"]
         say(
             f"{arguments.output}: {face['median_mm']:.2f} mm median, {face['p95_mm']:.2f} mm at 95% from the face, "
-            f"units {units}, {seconds:.1f} s"
+            f"units {units}, {spent}"
         )
         return 0
     frames = report["frames"]
-    say(f"{arguments.output}: {frames['tracked']} of {frames['total']} frames tracked, {seconds:.1f} s")
+    say(f"{arguments.output}: {frames['tracked']} of {frames['total']} frames tracked, {spent}")
     return 0

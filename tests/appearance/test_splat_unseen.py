@@ -15,6 +15,7 @@ from avatar3d.appearance.splats.polish import polish
 from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.shots import Shot
 from avatar3d.appearance.splats.unseen import C1, colours_towards, complete, least_dependent, taken_after
+from avatar3d.appearance.splats.unseen_hair import hair_end, strands
 from avatar3d.geometry.colour import linear_to_srgb
 from avatar3d.models.anchors import with_anchors
 from avatar3d.models.rig import build_rig
@@ -130,7 +131,7 @@ def test_unseen_skin_takes_after_what_is_seen(splats, rig, poses, looks, shots):
 
 def test_the_mouth_is_left_alone(splats, rig, poses, looks):
     nothing = Evidence(shown=torch.zeros(splats.count), direction=torch.zeros(splats.count, 3),
-                       spread=torch.zeros(splats.count, 3, 3))  # fmt: skip
+                       spread=torch.zeros(splats.count, 3, 3), inner=torch.zeros(splats.count))  # fmt: skip
     done, unseen = complete(splats, rig, expected(rig, looks, splats), nothing)
     mouth = splats.group == GROUP_NAMES.index("mouth")
     assert mouth.any()
@@ -145,7 +146,7 @@ def test_view_dependence_stays_where_it_was_seen_and_only_there(rng):
     mean = d.mean(0)
     spread = (d.T @ d) / 3 - torch.outer(mean, mean)
     sh = 0.5 * torch.randn(1, 4, 3, generator=rng)
-    evidence = Evidence(shown=torch.ones(1), direction=mean[None], spread=spread[None])
+    evidence = Evidence(shown=torch.ones(1), direction=mean[None], spread=spread[None], inner=torch.ones(1))
     plain = least_dependent(sh, evidence)
     before, after = (torch.cat([colours_towards(x, each) for each in d]) for x in (sh, plain))
     torch.testing.assert_close(before.mean(0), after.mean(0))
@@ -214,10 +215,44 @@ def test_hair_that_nobody_sees_stands_off_no_further(splats, rig, looks):
     )  # fmt: skip
     shown = torch.ones(n)
     shown[:10] = shown[20:40] = 0
-    evidence = Evidence(shown=shown, direction=torch.zeros(n, 3), spread=torch.zeros(n, 3, 3))
+    evidence = Evidence(shown=shown, direction=torch.zeros(n, 3), spread=torch.zeros(n, 3, 3), inner=torch.ones(n))
     done, _ = complete(hair, rig, expected(rig, looks, hair), evidence)
     gone = done.logit_opacities < -4
     assert gone[:10].all() and not gone[10:].any()
+    below = replace(hair, offsets=100 * (places - torch.tensor([0.0, 0.2, 0.15])))  # a collar: hair ends above it
+    done, _ = complete(below, rig, expected(rig, looks, below), evidence)
+    stands_off = done.logit_opacities < -4
+    assert stands_off[20:40].all() and not stands_off[40:].any()
+
+
+def test_short_hair_ends_at_the_ears_and_long_hair_where_it_does(rig):
+    ears = rig.neutral[rig.regions["ears"]]
+    middle, back = float(ears[:, 1].mean()), float(ears[:, 2].mean())
+
+    def layers(low, high):
+        y = torch.arange(low, high, 0.001)
+        return torch.stack([torch.full_like(y, 0.08), y, torch.full_like(y, back)], 1)
+
+    crown, collar = layers(middle + 0.03, middle + 0.12), layers(middle - 0.12, middle - 0.07)
+    assert hair_end(rig, torch.cat([crown, collar])) == pytest.approx(middle, abs=0.011)
+    curls = layers(middle - 0.08, middle + 0.12)
+    assert hair_end(rig, curls) == pytest.approx(middle - 0.08, abs=0.011)
+    beard = layers(middle - 0.12, middle - 0.02) + torch.tensor([0.0, 0.0, 0.09])
+    assert hair_end(rig, torch.cat([crown, beard])) == pytest.approx(middle, abs=0.011)
+    assert hair_end(rig, layers(middle - 0.4, middle)) is None
+    assert hair_end(replace(rig, regions={}), crown) is None
+
+
+def test_hair_varies_as_what_is_near_does(rng):
+    places = torch.randn(2000, 3, generator=rng)
+    left = places[:, :1] < 0
+    values = torch.where(left, 0.2, 0.8) + 0.1 * torch.randn(2000, 3, generator=rng)
+    wanted = torch.tensor([[-2.0, 0, 0]]) + 0.2 * torch.randn(500, 3, generator=rng)
+    out = strands(wanted, places, values)
+    assert out.mean() == pytest.approx(0.2, abs=0.03)
+    assert 0.03 < float(out.std()) < 0.1  # a mean of 60 would have 0.013
+    torch.testing.assert_close(strands(wanted, places, values), out, rtol=0, atol=0)
+    assert strands(wanted[:0], places, values).shape == (0, 3)
 
 
 def closing(splats, rig, blink):
@@ -230,7 +265,7 @@ def closing(splats, rig, blink):
     sh = splats.sh.clone()
     sh[lid, 0] = -1.7
     evidence = Evidence(shown=torch.ones(splats.count), direction=torch.tensor([[0.0, 0, -1]]).repeat(splats.count, 1),
-                        spread=torch.zeros(splats.count, 3, 3))  # fmt: skip
+                        spread=torch.zeros(splats.count, 3, 3), inner=torch.ones(splats.count))  # fmt: skip
     painted = replace(splats, sh=sh)
     return painted, with_extremes(painted, rig, expression, evidence), lid
 
@@ -278,7 +313,7 @@ def test_a_tongue_that_was_never_out_has_the_colour_of_lips(splats, rig):
     sh = splats.sh.clone()
     sh[tongue, 0], sh[lips, 0] = -1.5, (red - 0.5) / SH_C0
     evidence = Evidence(shown=torch.ones(splats.count), direction=torch.zeros(splats.count, 3),
-                        spread=torch.zeros(splats.count, 3, 3))  # fmt: skip
+                        spread=torch.zeros(splats.count, 3, 3), inner=torch.ones(splats.count))  # fmt: skip
     after = with_extremes(replace(splats, sh=sh), rig, expression, evidence)
     assert int(lips.sum()) >= 20 <= int(tongue.sum())
     out = 0.5 + SH_C0 * posed(after, rig, 1.0, "tongueOut").sh[0, tongue, 0]

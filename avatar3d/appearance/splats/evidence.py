@@ -13,6 +13,9 @@ from avatar3d.appearance.splats.shots import Shot
 from avatar3d.render.gaussians import pose_gaussians
 from avatar3d.types.gaussians import Gaussians
 
+OUTLINE = 0.012
+"""Width of a person's outline, in terms of the picture's longer side."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -26,6 +29,8 @@ class Evidence:
     Shorter than 1 where it is seen from several sides."""
     spread: Float[Tensor, "n 3 3"]
     """Covariance of these directions."""
+    inner: Float[Tensor, "n"]
+    """Share of what is seen of it that is not of the outline, where colours have a little of what is behind."""
 
 
 def gather(gaussians: Gaussians, poses: Poses, shots: list[Shot]) -> Evidence:
@@ -37,23 +42,24 @@ def gather(gaussians: Gaussians, poses: Poses, shots: list[Shot]) -> Evidence:
         shots: The pictures; what lies outside the person's mask does not count.
     """
     n = gaussians.count
-    best, total = torch.zeros(n), torch.zeros(n)
+    best, total, within = torch.zeros(n), torch.zeros(n), torch.zeros(n)
     first, second = torch.zeros(n, 3), torch.zeros(n, 3, 3)
     for shot in shots:
-        covered, alone, towards = _covered(gaussians, poses, shot)
+        covered, inner, alone, towards = _covered(gaussians, poses, shot)
         best = torch.maximum(best, covered / alone.clamp_min(1e-9))
         total += covered
+        within += inner
         first += covered[:, None] * towards
         second += covered[:, None, None] * towards[:, :, None] * towards[:, None]
     mass = total.clamp_min(1e-9)
     direction = first / mass[:, None]
     spread = second / mass[:, None, None] - direction[:, :, None] * direction[:, None]
-    return Evidence(shown=best.clamp_max(1), direction=direction, spread=spread)
+    return Evidence(shown=best.clamp_max(1), direction=direction, spread=spread, inner=(within / mass).clamp_max(1))
 
 
-def _covered(gaussians: Gaussians, poses: Poses, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels that each splat contributes to the person, what it would if it were alone and face on, and the direction
-    to it in the head's frame."""
+def _covered(gaussians: Gaussians, poses: Poses, shot: Shot) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pixels that each splat contributes to the person, those of them within its outline, what it would contribute if
+    it were alone and face on, and the direction to it in the head's frame."""
     with torch.no_grad():
         vertices, coefficients, R_head = poses.vertices(torch.tensor([shot.frame]))
         R = R_head[0]
@@ -67,9 +73,13 @@ def _covered(gaussians: Gaussians, poses: Poses, shot: Shot) -> tuple[Tensor, Te
         means, posed.quats[0], scales, posed.opacities[0], colours, shot.camera.K.float(), T, shot.camera.width,
         shot.camera.height, torch.zeros(3), antialiased=True,
     )  # fmt: skip
-    (covered,) = torch.autograd.grad((image.color[0, ..., 0] * (shot.mask.float() / 255)).sum(), colours)
+    mask = shot.mask.float() / 255
+    wide = round(OUTLINE * max(shot.camera.width, shot.camera.height))
+    behind = torch.nn.functional.pad(1 - mask, (wide,) * 4)[None, None]
+    inside = 1 - torch.nn.functional.max_pool2d(behind, 2 * wide + 1, 1)[0, 0]
+    (share,) = torch.autograd.grad((image.color[0, ..., :2] * torch.stack([mask, inside], -1)).sum(), colours)
     depth = (means @ T[2, :3] + T[2, 3]).clamp_min(1e-3)
     widest = scales.sort(dim=1).values[:, 1:].prod(1)
     alone = 2 * math.pi * posed.opacities[0] * widest * (float(shot.camera.K[0, 0]) / depth).square()
     eye = -T[:3, :3].T @ T[:3, 3]
-    return covered[:, 0], alone, torch.nn.functional.normalize(means - eye, dim=1)
+    return share[:, 0], share[:, 1], alone, torch.nn.functional.normalize(means - eye, dim=1)

@@ -69,6 +69,10 @@ class Fitting:
             estimate: Called once with the seconds that the rest will take.
         """
         config = self.config
+        for index, shot in enumerate(self.shots):  # before the clock starts: whatever is looked at once
+            self.hidden(shot)
+            if self.step < COARSE * config.steps:
+                self._half[index] = halved(shot)
         start = kept = time.monotonic()
         before, first = self.seconds, self.step
         while self.step < config.steps:
@@ -100,7 +104,7 @@ class Fitting:
         index = self._next()
         shot = self.shots[index]
         if share < COARSE:
-            shot = self._half[index] = self._half.get(index) or halved(shot)
+            shot = self._half.get(index) or halved(shot)
         rows = torch.tensor([shot.frame])
         vertices, coefficients, R_head = poses.vertices(rows)
         background = torch.rand(3, generator=self.generator)

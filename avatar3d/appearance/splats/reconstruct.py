@@ -20,7 +20,7 @@ from avatar3d.appearance.splats.polish import STEPS as POLISHING
 from avatar3d.appearance.splats.polish import polish
 from avatar3d.appearance.splats.poses import Poses
 from avatar3d.appearance.splats.shots import Shot, halved, take_shots
-from avatar3d.appearance.splats.unseen import complete
+from avatar3d.appearance.splats.unseen import GONE, NEVER, complete
 from avatar3d.appearance.splats.weights import weighted
 from avatar3d.errors import TrackingError
 from avatar3d.geometry.colour import linear_to_srgb
@@ -241,7 +241,8 @@ def _finish(
     expected = linear_to_srgb(lit.clamp(0, 1))
     gaussians, unseen = complete(gaussians, poses.rig, expected, evidence)
     gaussians = polish(gaussians, unseen, poses, shots, steps, config.ssim, seed, progress)
-    return with_extremes(gaussians, poses.rig, avatar.motion.expression[rows].float(), evidence)
+    gaussians = with_extremes(gaussians, poses.rig, avatar.motion.expression[rows].float(), evidence)
+    return gaussians.select(gaussians.logit_opacities > (NEVER + GONE) / 2)
 
 
 def joined_gaussians(parts: list[Gaussians]) -> Gaussians:

@@ -10,37 +10,35 @@ import math
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from avatar3d import ops
 from avatar3d.appearance.splats.evidence import Evidence
 from avatar3d.appearance.splats.initial import SH_C0, THIN, of_faces
+from avatar3d.appearance.splats.unseen_hair import hair_end, standing_off, strands
 from avatar3d.render.gaussians import pose_gaussians
 from avatar3d.types import Rig
 from avatar3d.types.gaussians import GROUP_NAMES, Gaussians
 
 UNSEEN, SEEN = 0.005, 0.025
 """`Evidence.shown` up to which a splat is what may be expected, and from which it is what the pictures made it."""
-USUAL = 3.0
-"""Hair that differs from the median by so many times the median difference counts half to others."""
+USUAL = 2.0
+"""Hair that differs from the median by so many times the median difference does not count to others, clothes half."""
 SOURCE = 0.25
 """`Evidence.shown` from which others may take after it."""
+INNER = 0.7
+"""`Evidence.inner` from which a colour is its own."""
 SOURCES, FEWEST = 3000, 20
 """At most and at least this many are taken after."""
 NEAREST = 4e-3
 """Metres within which distance to them does not count."""
 MIRRORED = 0.3
 """What the other half of the body counts beside the same one."""
-ENOUGH = 60
-"""So many seen splats of hair say alone what hair is; with fewer, the skin of the scalp has a say."""
 VARIATION = 0.01
 """Variance of the directions that a splat is seen from, at which half of its view dependence is believed."""
-THICKER = 5e-3
-"""Metres by which hair that is not seen may stand off further than the 9 in 10 of what is seen."""
-GONE = -5.0
-"""Logit of the opacity of what is there no more."""
+GONE, NEVER = -5.0, -9.0
+"""Logit of the opacity of what is there no more, and of what never was."""
 OPAQUE = 2.2
 """Least logit of the opacity of unseen skin and hair."""
 C1 = 0.4886025119029199
@@ -60,7 +58,9 @@ def complete(
     """
     sh = least_dependent(gaussians.sh, evidence)
     places, sizes = _at_rest(gaussians, rig)
-    colours = _colours(gaussians, rig, sh, places, expected, evidence)
+    told = evidence.shown > SOURCE
+    end = hair_end(rig, places[(gaussians.group == HAIR) & told])
+    colours = _colours(gaussians, rig, sh, places, expected, evidence, end)
     unseen = ((SEEN - evidence.shown) / (SEEN - UNSEEN)).clamp(0, 1)
     unseen[gaussians.group == MOUTH] = 0  # nobody's neighbour, and seldom seen
     u = unseen[:, None]
@@ -79,7 +79,8 @@ def complete(
     solid = (gaussians.group == SKIN) | (gaussians.group == HAIR)
     logits = gaussians.logit_opacities
     logits = torch.where(solid, logits + unseen * (logits.clamp_min(OPAQUE) - logits), logits)
-    logits = torch.where(_standing_off(gaussians, rig, places, unseen, evidence), GONE, logits)
+    off = standing_off(gaussians, rig, places, unseen, told, end, FEWEST)
+    logits = torch.where(off, NEVER, logits)
     done = replace(
         gaussians, sh=sh, offsets=gaussians.offsets * (1 - lying), log_scales=log_scales, logit_opacities=logits,
         quats=torch.where(lying > 0, flat, gaussians.quats),
@@ -141,52 +142,44 @@ def _at_rest(gaussians: Gaussians, rig: Rig) -> tuple[Tensor, Tensor]:
     return places, torch.linalg.cross(b - a, c - a).norm(dim=1).sqrt().clamp_min(1e-6)
 
 
-def _standing_off(
-    gaussians: Gaussians, rig: Rig, places: Tensor, unseen: Tensor, evidence: Evidence
-) -> Bool[Tensor, "n"]:
-    """Hair that nobody sees and that is thicker than what is seen: the masks of few sides do not say where it ends."""
-    hair = gaussians.group == HAIR
-    out = torch.zeros_like(hair)
-    index = hair.nonzero()[:, 0]
-    known = (evidence.shown > SOURCE)[index]
-    if int(known.sum()) >= FEWEST:
-        mesh = rig.faces[(rig.faces < len(rig.neutral) - 3 * len(rig.joint_names)).all(1)]
-        distance = ops.nearest_on_mesh(places[index].contiguous(), rig.neutral.float(), mesh).distance
-        out[index] = (unseen[index] == 1) & (distance > distance[known].quantile(0.9) + THICKER)
-    return out
-
-
 def _colours(
-    gaussians: Gaussians, rig: Rig, sh: Tensor, places: Tensor, expected: Tensor, evidence: Evidence
+    gaussians: Gaussians, rig: Rig, sh: Tensor, places: Tensor, expected: Tensor, evidence: Evidence, end: float | None
 ) -> Tensor:
-    """Colours that unseen splats should have: hair as hair; skin and eyes as the mesh, as much brighter or darker as
-    what is seen of them; clothes as clothes."""
+    """Colours that unseen splats should have: hair as hair above its end; skin and eyes as the mesh, as much brighter
+    or darker as what is seen of them; clothes as clothes."""
     group = gaussians.group
     scalp = of_faces(rig, ("scalp",))[gaussians.face.long()]
     plain = torch.zeros_like(expected)
+    hairy = (group == HAIR) | ((group == SKIN) & scalp)
     kinds = (
         ((group == SKIN) & ~scalp, expected),
-        ((group == HAIR) | ((group == SKIN) & scalp), plain),
+        (hairy, plain),
         (group == EYES, expected),
         (group == OTHER, plain),
     )
     seen_colours = colours_towards(sh, evidence.direction)
     told = evidence.shown > SOURCE
-    if int(((group == HAIR) & told).sum()) >= ENOUGH:
-        told &= ~((group == SKIN) & scalp)
+    if end is not None:
+        told &= (group != HAIR) | (places[:, 1] > end)
     out = 0.5 + SH_C0 * sh[:, 0]
     for kind, base in kinds:
         wanted = (kind & (evidence.shown < SEEN)).nonzero()[:, 0]
-        known = (kind & told).nonzero()[:, 0]
+        known = (kind & told & (evidence.inner > INNER)).nonzero()[:, 0]
+        if len(known) < FEWEST:
+            known = (kind & told).nonzero()[:, 0]
         if not len(wanted) or len(known) < FEWEST:
             continue
         known = known[torch.linspace(0, len(known) - 1, min(SOURCES, len(known))).round().long()]
         values = seen_colours[known] - base[known]
-        counts = torch.ones(len(known))
-        if base is plain:
-            apart = (values - values.median(0).values).norm(dim=1)
-            counts = counts / (1 + (apart / (USUAL * apart.median()).clamp_min(1e-3)) ** 4)
         mirrored = places[known] * torch.tensor([-1.0, 1, 1])
-        there, counts = torch.cat([places[known], mirrored]), torch.cat([counts, MIRRORED * counts])
-        out[wanted] = base[wanted] + taken_after(places[wanted], there, torch.cat([values, values]), counts)
+        there, twice = torch.cat([places[known], mirrored]), torch.cat([values, values])
+        apart = (values - values.median(0).values).norm(dim=1)
+        apart = apart / (USUAL * apart.median()).clamp_min(1e-3)
+        if kind is hairy:
+            usual = torch.cat([apart, apart]) < 1
+            out[wanted] = strands(places[wanted], there[usual], twice[usual].clamp(0, 1))
+            continue
+        counts = 1 / (1 + apart**4) if base is plain else torch.ones(len(known))
+        counts = torch.cat([counts, MIRRORED * counts])
+        out[wanted] = base[wanted] + taken_after(places[wanted], there, twice, counts)
     return out.clamp(0, 1)
