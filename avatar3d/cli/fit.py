@@ -75,8 +75,8 @@ def run(arguments: Arguments) -> int:
     if arguments.json:
         print_json(report)
     seconds = sum(report["timings"].values())
-    shares = ", ".join(f"{name} {100 * t / seconds:.0f} %" for name, t in report["timings"].items() if t > seconds / 200)
-    spent = f"{seconds:.1f} s ({shares})"
+    shares = [f"{name} {100 * t / seconds:.0f} %" for name, t in report["timings"].items() if t > seconds / 200]
+    spent = f"{seconds:.1f} s ({', '.join(shares)})"
     if "surface" in report:
         face, units = report["surface"], report["units"]
         say(
