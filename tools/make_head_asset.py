@@ -28,6 +28,7 @@ from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
 FORMAT = "avatar3d.head"
 VERSION = 1
 LID_OVERLAP = 0.0011  # metres; eyes that open wider than the mean head's close too
+UPPER_TEETH = (0.0, -2.2e-3, 0.4e-3)  # metres; so that they show by 3 to 4 mm below a parted upper lip
 OUT = Path(__file__).resolve().parents[1] / "avatar3d" / "models" / "assets" / "head.safetensors"
 
 
@@ -141,8 +142,10 @@ def main() -> None:
         "expression_names": ARKIT_NAMES,
         "regions": list(masks),
     }
+    template = mean.astype(np.float32)
+    template[masks["teeth_upper"] | masks["gums_upper"]] += np.float32(UPPER_TEETH)
     arrays = {
-        "template": mean.astype(np.float32),
+        "template": template,
         "identity_basis": components.astype(np.float16),
         "expression_basis": shapes.astype(np.float16),
         "expression_scale": scale_slope.astype(np.float32),

@@ -32,6 +32,8 @@ TONGUE = (0.30, 0.085, 0.080)
 CAVITY = (0.085, 0.018, 0.016)
 SOCKET = (0.22, 0.085, 0.075)  # the lining behind the lids' edges
 GUM = (0.34, 0.115, 0.105)
+SHADOW = 0.03
+"""Metres behind the lips at which the inside of a mouth has half the light: renderers cast no shadow there."""
 
 
 @dataclass(frozen=True)
@@ -225,12 +227,14 @@ def paint_mouth(rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints) 
         if not len(pick):
             continue
         position = chart.interpolate(rig.neutral.float(), faces, pick)
-        depth = ((front - position[:, 2]) / max(front - back, 1e-6)).clamp(0, 1)[:, None]
+        behind = (front - position[:, 2]).clamp_min(0)[:, None]
+        depth = (behind / max(front - back, 1e-6)).clamp_max(1)
+        shade_behind = 1 / (1 + (behind / SHADOW).square())
         if name == "mouth_cavity":
-            colour = torch.lerp(torch.tensor(CAVITY) * 1.6, torch.tensor(CAVITY) * 0.25, depth.sqrt())
+            colour = torch.tensor(CAVITY) * (0.25 + 1.35 * shade_behind)
         elif name == "tongue":
             grain = 1 + 0.06 * torch.sin(position[:, :1] * 5200) * torch.sin(position[:, 2:] * 4700)
-            colour = torch.tensor(TONGUE) * (1 - 0.75 * depth) * grain
+            colour = torch.tensor(TONGUE) * shade_behind * grain
         elif name == "eye_socket":
             colour = torch.tensor(SOCKET).expand(len(pick), 3)
         elif name == "gum":

@@ -208,6 +208,10 @@ def test_closed_mouths_show_no_teeth_and_open_ones_do(model, people, yaw):
         expression[:, ARKIT_INDEX[name]] = 0.3 if name == "jawOpen" else 0.8
     smiles = model.rest_vertices(people, expression)
     assert (visible(model, smiles, "teeth_upper", yaw) > 15).all()
+    expression[:] = 0
+    expression[:, ARKIT_INDEX["jawOpen"]] = 0.5
+    parted = model.rest_vertices(people, expression)
+    assert all((visible(model, parted, f"teeth_{row}", yaw) > 10).all() for row in ("upper", "lower"))
 
 
 @pytest.mark.parametrize("side", SIDES)
