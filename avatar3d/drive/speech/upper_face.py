@@ -8,44 +8,60 @@ from avatar3d.drive.speech.prosody import ProsodyRow
 from avatar3d.drive.speech.style import Style
 
 BROW_SHAPES = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight", "browDownLeft", "browDownRight")
-_RAISE = np.array([0.8, 1.0, 1.0, 0.0, 0.0])
+_RAISE = np.array([1.0, 0.65, 0.65, 0.0, 0.0])
 _FROWN = np.array([0.0, 0.0, 0.0, 1.0, 1.0])
+_WAITS = 2.5
+"""Seconds of speech within which some accent raises the brows."""
+_LIFT, _DRAWN = 0.05, 0.05
+"""Standard deviation of what brows do by themselves, up and together."""
 
 
 class Brows:
-    """The coefficients `BROW_SHAPES`: raised on accents and at phrases that end high, seldom drawn together."""
+    """The coefficients `BROW_SHAPES`: raised on accents (seldom drawn together), a little on most, never quite still.
+
+    Most raised brows of speakers go with a rise of the pitch (Cavé and others 1996); the inner ends go further than
+    the outer ones and there is some frowning in between, as in the tracked clips of docs/speech.md.
+    """
 
     def __init__(self, rng: np.random.Generator, style: Style, gain: float) -> None:
         self._rng, self._gain = rng, gain * style.brows
-        self._pulses, self._noise = Pulses(5), Noise(rng, 1.5, 1)
-        self._free_at = 0
+        self._pulses, self._noise = Pulses(5), Noise(rng, 1.5, 2)
+        self._free_at, self._spoken = 0, 0.4 * _WAITS
+        self._talking = 0.0
 
     def step(self, row: int, voice: ProsodyRow, *, listening: bool, cues: list[Cue]) -> np.ndarray:
         """The five coefficients of this row."""
-        if voice.accent > 0 and not listening and row >= self._free_at:
-            if self._rng.random() < 0.2 + 0.5 * voice.accent:
+        speaks = voice.speaking and not listening
+        self._spoken += ROW if speaks else 0.0
+        self._talking += ((1.0 if speaks else 0.3) - self._talking) * (ROW / 0.5)
+        if voice.accent > 0 and speaks and row >= self._free_at:
+            chance = 0.15 + 0.45 * voice.accent + max(0.0, self._spoken / _WAITS - 0.4)
+            if self._rng.random() < chance:
                 self._beat(row, voice.accent)
+            else:  # a trace of it
+                self._pulses.add(row, 0.14, 0.05, 0.3, _RAISE * 0.12 * self._rng.uniform(0.3, 1.0))
         if listening and voice.ends and self._rng.random() < 0.25:
             self._beat(row, 0.5)
         for cue in cues:
             if cue.kind in ("brows", "frown"):
                 shape = _RAISE if cue.kind == "brows" else _FROWN
                 self._pulses.add(row, 0.15, cue.duration or 0.4, 0.35, shape * 0.8 * cue.amount)
-        raised = max(0.0, 0.04 * float(self._noise.step()[0]))
-        return self._gain * (self._pulses.step(row) + raised * _RAISE)
+        up, together = self._noise.step()
+        idle = self._talking * (_LIFT * max(0.0, float(up)) * _RAISE + _DRAWN * max(0.0, float(together)) * _FROWN)
+        return self._gain * (self._pulses.step(row) + idle)
 
     def _beat(self, row: int, strength: float) -> None:
         kind = self._rng.random()
-        if kind < 0.12:
-            shape = _FROWN * 0.8
-        elif kind < 0.22:
-            shape = _RAISE * np.array([0.5, *((1.0, 0.2) if self._rng.random() < 0.5 else (0.2, 1.0)), 0, 0])
+        if kind < 0.2:
+            shape = _FROWN * 0.7
+        elif kind < 0.3:
+            shape = _RAISE * np.array([0.6, *((1.5, 0.3) if self._rng.random() < 0.5 else (0.3, 1.5)), 0, 0])
         else:
             shape = _RAISE
-        size = (0.15 + 0.4 * strength) * self._rng.uniform(0.7, 1.3)
-        rise, hold, fall = self._rng.uniform((0.12, 0.05, 0.25), (0.18, 0.2, 0.45))
+        size = (0.2 + 0.4 * strength) * self._rng.uniform(0.7, 1.3)
+        rise, hold, fall = self._rng.uniform((0.12, 0.05, 0.25), (0.18, 0.25, 0.5))
         self._pulses.add(row, float(rise), float(hold), float(fall), shape * size)
-        self._free_at = row + round((rise + hold + 0.3) / ROW)
+        self._free_at, self._spoken = row + round((rise + hold + 0.3) / ROW), 0.0
 
 
 class Breathing:

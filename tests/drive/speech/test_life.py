@@ -179,6 +179,13 @@ def test_breath(sound):
     assert np.ptp(speech.translation[:, 1].numpy()) > 0.0008
 
 
+def test_brows_do_not_rest_for_long_while_somebody_speaks(motion):
+    up, down = curve(motion, "browInnerUp"), curve(motion, "browDownLeft")
+    ranges = np.array([max(np.ptp(up[i : i + 200]), np.ptp(down[i : i + 200])) for i in range(0, len(up) - 200, 50)])
+    assert np.mean(ranges > 0.1) > 0.95 and 0.2 < np.median(ranges) < 0.8  # of four seconds with a pause in them
+    assert 0.01 < down.std() < up.std() and down.max() > 0.2  # tracked people frown as well, less
+
+
 @pytest.mark.parametrize("part", ["head", "blinks", "gaze", "brows", "breathing"])
 def test_each_switch_leaves_the_others_alone(part, sound):
     names = {"head": (), "blinks": ("eyeBlink", "eyeWide", "eyeSquint"), "gaze": ("eyeLook",), "brows": ("brow",),
