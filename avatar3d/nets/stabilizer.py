@@ -38,6 +38,16 @@ class Patches:
     mask: Bool[Tensor, "b n"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Still:
+    """What of the patches' features no motion changes."""
+
+    place: Float[Tensor, "b n 6"]
+    far: Float[Tensor, "b n k"]
+    """Distances of the neighbours, metres."""
+    sampling: Float[Tensor, "b n 2"]
+
+
 class Attention(nn.Module):
     """Points are read by a few latent vectors, and read them back: context at a cost linear in the points."""
 
@@ -125,7 +135,11 @@ class Weigher(nn.Module):
         self.trunk = Trunk(29, 6, width, blocks)
 
     def forward(
-        self, patches: Patches, near: Int[Tensor, "b n k"], residual: Float[Tensor, "b n 3"]
+        self,
+        patches: Patches,
+        near: Int[Tensor, "b n k"],
+        residual: Float[Tensor, "b n 3"],
+        still: Still | None = None,
     ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"], Float[Tensor, "b n"]]:
         """One look.
 
@@ -133,36 +147,38 @@ class Weigher(nn.Module):
             patches: What is seen.
             near: Neighbours of every patch.
             residual: y - x under the current estimate of the skull's motion.
+            still: `at_rest` of the patches, where it is known.
 
         Returns:
             The skin's own motion, metres; the log of its error, metres; the log weight in the rigid fit.
         """
-        features, scale = self._features(patches, near, residual)
+        features, scale = self._features(patches, near, residual, still or at_rest(patches, near))
         out = self.trunk(features, patches.mask, near)
         own = residual * torch.sigmoid(out[..., :1]) + scale * out[..., 1:4]
         log_error = out[..., 4] - 8
         log_weight = (out[..., 5] - 2 * out[..., 4]).clamp(-20, 20).masked_fill(~patches.mask, -60.0)
         return own, log_error.clamp(-14, 0), log_weight
 
-    def _features(self, p: Patches, near: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    def _features(self, p: Patches, near: Tensor, r: Tensor, still: Still) -> tuple[Tensor, Tensor]:
         m = p.mask[..., None].to(r)
         size = r.norm(dim=-1, keepdim=True)
         scale = ((size.square() * m).sum(1, keepdim=True) / m.sum(1, keepdim=True)).sqrt() + 0.01 * MM
         around = _gather(r, near)
         smooth = (around.sum(2) + r) / (near.shape[2] + 1)
         apart = around - r[:, :, None]
-        far = (_gather(p.x, near) - p.x[:, :, None]).norm(dim=-1).clamp_min(1 * MM)
-        strain = (apart.norm(dim=-1) / far).mean(2, keepdim=True)
-        rough = apart.square().sum(-1).mean(2, keepdim=True).sqrt()
+        length = apart.norm(dim=-1)
+        strain = torch.log((length / still.far).mean(2, keepdim=True) + 1e-4)
+        rough = length.square().mean(2, keepdim=True).sqrt()
         along = (r * p.normal).sum(-1, keepdim=True)
+        lengths = torch.cat([size, smooth.norm(dim=-1, keepdim=True), rough, p.spread[..., None],
+                             scale.expand_as(size)], -1)  # fmt: skip
+        log_size, log_smooth, log_rough, log_spread, log_scale = _log(lengths).split(1, -1)
         return torch.cat(
             [
-                10 * p.x, p.normal,
+                still.place,
                 torch.asinh(r / (0.05 * MM)), torch.asinh(r / MM), r / scale, torch.asinh(smooth / (0.3 * MM)),
-                _log(size), _log(smooth.norm(dim=-1, keepdim=True)), torch.asinh(along / (0.3 * MM)),
-                _log(rough), _log(p.spread[..., None]), torch.log(strain + 1e-4), _log(scale).expand_as(size),
-                _log(size) - _log(scale), p.count[..., None].clamp_min(1).log(), torch.log(far.mean(2, keepdim=True)),
-                m,
+                log_size, log_smooth, torch.asinh(along / (0.3 * MM)), log_rough, log_spread, strain, log_scale,
+                log_size - log_scale, still.sampling, m,
             ],
             -1,
         ), scale  # fmt: skip
@@ -189,6 +205,14 @@ def _flat(near: Tensor) -> Tensor:
     """Rows of all patches of the batch."""
     b, n, _ = near.shape
     return near if b == 1 else near + torch.arange(b, device=near.device)[:, None, None] * n
+
+
+@typed
+def at_rest(p: Patches, near: Int[Tensor, "b n k"]) -> Still:
+    """Features of patches that do not depend on their motion."""
+    far = (_gather(p.x, near) - p.x[:, :, None]).norm(dim=-1).clamp_min(1 * MM)
+    sampling = torch.cat([p.count[..., None].clamp_min(1).log(), torch.log(far.mean(2, keepdim=True))], -1)
+    return Still(place=torch.cat([10 * p.x, p.normal], -1), far=far, sampling=sampling)
 
 
 @typed
@@ -223,8 +247,9 @@ def _step(x: Tensor, residual: Tensor, weight: Tensor) -> Tensor:
     odd = M - M.mT
     torque = torch.stack([odd[:, 1, 2], odd[:, 2, 0], odd[:, 0, 1]], -1)
     # Cayley's map: a turn by 2 atan(|w| / 2)
-    K = skew(torch.linalg.solve(inertia, torque) / 2)
-    R = torch.linalg.solve(eye - K, eye + K)
+    k = torch.linalg.solve(inertia, torque) / 2
+    K = skew(k)
+    R = eye + (2 / (1 + k.square().sum(1)))[:, None, None] * (K + K @ K)
     move = (centre + shift).mT - R @ centre.mT
     bottom = torch.tensor([0, 0, 0, 1], dtype=x.dtype, device=x.device).expand(len(x), 1, 4)
     return torch.cat([torch.cat([R, move], -1), bottom], -2)
@@ -245,6 +270,12 @@ class Look:
 
 
 @typed
+def first(patches: Patches, count: int) -> Patches:
+    """So many of the patches."""
+    return Patches(**{name: value[:, :count] for name, value in vars(patches).items()})
+
+
+@typed
 def glance(n: int) -> int:
     """Patches, the first of n, that the first looks go over."""
     return min(n, max(n // 4, FEW))
@@ -252,8 +283,8 @@ def glance(n: int) -> int:
 
 @typed
 def look(
-    network: Weigher, patches: Patches, near: tuple[Int[Tensor, "b m j"], Int[Tensor, "b n k"]] | None = None, *,
-    steps: int = 2,
+    network: Weigher, patches: Patches, near: tuple[Int[Tensor, "b m j"], Int[Tensor, "b n k"]] | None = None,
+    still: tuple[Still, Still] | None = None, *, steps: int = 2,
 ) -> list[Look]:  # fmt: skip
     """Alternates between looking and fitting; every look starts from the estimate before it.
 
@@ -263,20 +294,24 @@ def look(
         network: What looks.
         patches: What is looked at.
         near: `neighbours` of the first quarter of the patches among themselves and of all, where they are known.
+        still: `at_rest` of both, likewise.
         steps: Looks.
     """
     n, few = patches.x.shape[1], glance(patches.x.shape[1])
-    part = Patches(**{name: value[:, :few] for name, value in vars(patches).items()})
+    part = first(patches, few)
     if near is None:
         near = neighbours(part.x, part.mask), neighbours(patches.x, patches.mask)
+    if still is None:
+        still = at_rest(part, near[0]), at_rest(patches, near[1])
     T = torch.eye(4).to(patches.x).expand(len(patches.x), 4, 4)
     out = []
     for i in range(steps):
-        seen, around = (patches, near[1]) if i == steps - 1 or few == n else (part, near[0])
+        whole = i == steps - 1 or few == n
+        seen = patches if whole else part
         T = T.detach()
         back = (seen.y - T[:, None, :3, 3]) @ T[:, :3, :3]  # y under the inverse of the estimate
         residual = (back - seen.x) * seen.mask[..., None]
-        own, log_error, log_weight = network(seen, around, residual)
+        own, log_error, log_weight = network(seen, near[whole], residual, still[whole])
         weight = (log_weight - log_weight.amax(1, keepdim=True)).exp()
         T = T @ _step(seen.x, residual - own, weight)
         out.append(Look(T_y_x=T, own=own, log_error=log_error, weight=weight))

@@ -71,6 +71,8 @@ def _fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, 
     w = weight / weight.sum()
     mean_x, mean_y = w @ x, w @ y
     U, _, Vt = np.linalg.svd(((y - mean_y) * w[:, None]).T @ (x - mean_x))
-    U[:, 2] *= np.sign(np.linalg.det(U) * np.linalg.det(Vt))
     R = U @ Vt
+    (a, b, c), (d, e, f), (g, h, i) = R.tolist()
+    if a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g) < 0:  # a reflection
+        R = (U * (1, 1, -1)) @ Vt
     return R, mean_y - R @ mean_x

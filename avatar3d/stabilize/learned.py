@@ -4,7 +4,8 @@ A `View` holds what is known of one mesh: where it lies on the mean head, and it
 compared with it one by one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from avatar3d.errors import TrackingError
 from avatar3d.geometry.surface import vertex_normals
-from avatar3d.nets.stabilizer import Patches, glance, look, neighbours
+from avatar3d.nets.stabilizer import Patches, Still, at_rest, first, glance, look, neighbours
 from avatar3d.stabilize import packaged
 from avatar3d.stabilize.align import moved, robust_fit
 from avatar3d.stabilize.locate import FEWEST, locate
@@ -30,6 +31,11 @@ LOOKS = 2
 DOUBTED = 0.7e-3
 """Metres of expected error at which half of what the network adds to the robust fit of the upper face is believed:
 noise on a narrow face leads it astray."""
+
+SURELY = 0.999
+"""Shares above this are all."""
+
+Held = TypeVar("Held", Patches, Still)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +67,13 @@ class View:
     trusted: np.ndarray
     """[p] weights of the first, robust fit."""
     x: Float[Tensor, "p 3"]
-    normal: Float[Tensor, "p 3"]
     count: Float[Tensor, "p"]
+    patches: Patches
+    """As they are seen; unmoved."""
     near: tuple[Int[Tensor, "1 _ j"], Int[Tensor, "1 p k"]]
     """Neighbours of the patches of a first glance among themselves, and of all."""
+    still: tuple[Still, Still]
+    """Features of both that no motion changes."""
 
 
 @typed
@@ -97,9 +106,11 @@ def view(
         raise TrackingError(f"stabilize: the surface falls into {len(kept)} patches of 1 cm; a face was expected.")
     located, count = x.numpy(), counts[0, kept]
     x, normal = both[0, kept, :3], torch.nn.functional.normalize(both[0, kept, 3:], dim=-1)
-    seen = torch.ones(1, len(x), dtype=torch.bool)
-    few = glance(len(x))
-    near = neighbours(x[None, :few].float(), seen[:, :few]), neighbours(x[None].float(), seen)
+    at = x[None].float()
+    seen = Patches(x=at, y=at, normal=normal[None].float(), spread=0 * at[..., 0], count=count[None].float(),
+                   mask=torch.ones(1, len(x), dtype=torch.bool))  # fmt: skip
+    both = first(seen, glance(len(x))), seen
+    near = neighbours(both[0].x, both[0].mask), neighbours(both[1].x, both[1].mask)
     row = torch.full((patches,), -1)
     row[kept] = torch.arange(len(kept))
     row = row[number[0]]
@@ -110,7 +121,8 @@ def view(
     upper = count * upper_face(x)
     trusted = upper if int((upper > 0).sum()) >= FEWEST else count
     return View(vertices=vertices, T_head_mesh=T, index=index, average=average, located=located,
-                trusted=trusted.numpy(), x=x, normal=normal, count=count, near=near)  # fmt: skip
+                trusted=trusted.numpy(), x=x, count=count, patches=seen, near=near,
+                still=(at_rest(both[0], near[0]), at_rest(both[1], near[1])))  # fmt: skip
 
 
 @typed
@@ -151,14 +163,11 @@ def _compare(seen: View, others: Tensor, steps: int) -> list[Compared]:
         aligned.append(y)
         spread.append(np.sqrt((square - np.square(y - x).sum(1)).clip(0)))
         align.append(_matrix(R, t))
-    patches = Patches(
-        x=seen.x.float().expand(b, -1, -1), y=torch.from_numpy(np.stack(aligned)).float(),
-        normal=seen.normal.float().expand(b, -1, -1), spread=torch.from_numpy(np.stack(spread)).float(),
-        count=seen.count.float().expand(b, -1), mask=torch.ones(b, len(x), dtype=torch.bool),
-    )  # fmt: skip
-    near = seen.near[0].expand(b, -1, -1), seen.near[1].expand(b, -1, -1)
+    y, off = (torch.from_numpy(np.stack(v)).float() for v in (aligned, spread))
+    patches = _many(replace(seen.patches, y=y, spread=off), b)
+    near, still = tuple(v.expand(b, -1, -1) for v in seen.near), tuple(_many(v, b) for v in seen.still)
     with torch.inference_mode():
-        last = look(packaged.networks()[1], patches, near, steps=steps)[-1]
+        last = look(packaged.networks()[1], patches, near, still, steps=steps)[-1]
         weight = last.weight / last.weight.sum(1, keepdim=True)
         doubt = (weight * last.log_error.exp()).sum(1).tolist()
     found = []
@@ -173,6 +182,11 @@ def _compare(seen: View, others: Tensor, steps: int) -> list[Compared]:
     return found
 
 
+def _many(held: Held, b: int) -> Held:
+    """The same for all of a batch."""
+    return type(held)(**{k: v.expand(b, *v.shape[1:]) for k, v in vars(held).items()}) if b > 1 else held
+
+
 def _matrix(R: np.ndarray, t: np.ndarray) -> np.ndarray:
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, t
@@ -181,6 +195,8 @@ def _matrix(R: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 def _partly(T: np.ndarray, share: float, about: np.ndarray) -> np.ndarray:
     """A share of a motion: of its turn, and of how it moves a point."""
+    if share > SURELY:
+        return T
     R = Rotation.from_rotvec(share * Rotation.from_matrix(T[:3, :3]).as_rotvec()).as_matrix()
     moved_by = share * (T[:3, :3] @ about + T[:3, 3] - about)
     return _matrix(R, about + moved_by - R @ about)
