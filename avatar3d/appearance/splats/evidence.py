@@ -30,7 +30,7 @@ class Evidence:
     spread: Float[Tensor, "n 3 3"]
     """Covariance of these directions."""
     inner: Float[Tensor, "n"]
-    """Share of what is seen of it that is not of the outline, where colours have a little of what is behind."""
+    """As `shown`, but for the person's outline, in which colours have a little of what is behind."""
 
 
 def gather(gaussians: Gaussians, poses: Poses, shots: list[Shot]) -> Evidence:
@@ -42,19 +42,19 @@ def gather(gaussians: Gaussians, poses: Poses, shots: list[Shot]) -> Evidence:
         shots: The pictures; what lies outside the person's mask does not count.
     """
     n = gaussians.count
-    best, total, within = torch.zeros(n), torch.zeros(n), torch.zeros(n)
+    best, best_inner, total = torch.zeros(n), torch.zeros(n), torch.zeros(n)
     first, second = torch.zeros(n, 3), torch.zeros(n, 3, 3)
     for shot in shots:
         covered, inner, alone, towards = _covered(gaussians, poses, shot)
         best = torch.maximum(best, covered / alone.clamp_min(1e-9))
+        best_inner = torch.maximum(best_inner, inner / alone.clamp_min(1e-9))
         total += covered
-        within += inner
         first += covered[:, None] * towards
         second += covered[:, None, None] * towards[:, :, None] * towards[:, None]
     mass = total.clamp_min(1e-9)
     direction = first / mass[:, None]
     spread = second / mass[:, None, None] - direction[:, :, None] * direction[:, None]
-    return Evidence(shown=best.clamp_max(1), direction=direction, spread=spread, inner=(within / mass).clamp_max(1))
+    return Evidence(shown=best.clamp_max(1), direction=direction, spread=spread, inner=best_inner.clamp_max(1))
 
 
 def _covered(gaussians: Gaussians, poses: Poses, shot: Shot) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -28,7 +28,7 @@ USUAL = 2.0
 SOURCE = 0.25
 """`Evidence.shown` from which others may take after it."""
 INNER = 0.7
-"""`Evidence.inner` from which a colour is its own."""
+"""`Evidence.inner`, in terms of `shown`, from which a colour is its own."""
 SOURCES, FEWEST = 3000, 20
 """At most and at least this many are taken after."""
 NEAREST = 4e-3
@@ -60,12 +60,14 @@ def complete(
     places, sizes = _at_rest(gaussians, rig)
     told = evidence.shown > SOURCE
     end = hair_end(rig, places[(gaussians.group == HAIR) & told])
-    colours = _colours(gaussians, rig, sh, places, expected, evidence, end)
-    unseen = ((SEEN - evidence.shown) / (SEEN - UNSEEN)).clamp(0, 1)
-    unseen[gaussians.group == MOUTH] = 0  # nobody's neighbour, and seldom seen
-    u = unseen[:, None]
-    sh[:, 0] += u * ((colours - 0.5) / SH_C0 - sh[:, 0])
-    sh[:, 1:] *= 1 - u[..., None]
+    # skin that only outlines show has colours of what is behind it
+    clean = torch.where(gaussians.group == SKIN, evidence.inner, evidence.shown)
+    colours = _colours(gaussians, rig, sh, places, expected, evidence, end, clean < SEEN)
+    unseen, unclean = (((SEEN - x) / (SEEN - UNSEEN)).clamp(0, 1) for x in (evidence.shown, clean))
+    unseen[gaussians.group == MOUTH] = unclean[gaussians.group == MOUTH] = 0  # nobody's neighbour, and seldom seen
+    u, c = unseen[:, None], unclean[:, None]
+    sh[:, 0] += c * ((colours - 0.5) / SH_C0 - sh[:, 0])
+    sh[:, 1:] *= 1 - c[..., None]
     lying = torch.where(gaussians.group[:, None] == SKIN, u, 0.0)
     quats = normalize(gaussians.quats, dim=1)
     quats = quats * torch.where(quats[:, :1] < 0, -1.0, 1.0)
@@ -84,9 +86,9 @@ def complete(
     done = replace(
         gaussians, sh=sh, offsets=gaussians.offsets * (1 - lying), log_scales=log_scales, logit_opacities=logits,
         quats=torch.where(lying > 0, flat, gaussians.quats),
-        basis=None if gaussians.basis is None else gaussians.basis * (1 - u),
+        basis=None if gaussians.basis is None else gaussians.basis * (1 - c),
     )  # fmt: skip
-    return done, unseen
+    return done, unclean
 
 
 def least_dependent(sh: Float[Tensor, "n k 3"], evidence: Evidence) -> Float[Tensor, "n k 3"]:
@@ -143,7 +145,14 @@ def _at_rest(gaussians: Gaussians, rig: Rig) -> tuple[Tensor, Tensor]:
 
 
 def _colours(
-    gaussians: Gaussians, rig: Rig, sh: Tensor, places: Tensor, expected: Tensor, evidence: Evidence, end: float | None
+    gaussians: Gaussians,
+    rig: Rig,
+    sh: Tensor,
+    places: Tensor,
+    expected: Tensor,
+    evidence: Evidence,
+    end: float | None,
+    wanting: Tensor,
 ) -> Tensor:
     """Colours that unseen splats should have: hair as hair above its end; skin and eyes as the mesh, as much brighter
     or darker as what is seen of them; clothes as clothes."""
@@ -163,8 +172,8 @@ def _colours(
         told &= (group != HAIR) | (places[:, 1] > end)
     out = 0.5 + SH_C0 * sh[:, 0]
     for kind, base in kinds:
-        wanted = (kind & (evidence.shown < SEEN)).nonzero()[:, 0]
-        known = (kind & told & (evidence.inner > INNER)).nonzero()[:, 0]
+        wanted = (kind & wanting).nonzero()[:, 0]
+        known = (kind & told & (evidence.inner > INNER * evidence.shown)).nonzero()[:, 0]
         if len(known) < FEWEST:
             known = (kind & told).nonzero()[:, 0]
         if not len(wanted) or len(known) < FEWEST:
