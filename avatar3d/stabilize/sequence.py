@@ -15,6 +15,7 @@ from avatar3d.stabilize.align import moved, robust_procrustes
 from avatar3d.stabilize.graph import Edges, average
 from avatar3d.stabilize.learned import Compared, View, compare_many, view
 from avatar3d.stabilize.regions import skull_attached, upper_face
+from avatar3d.stabilize.welded import ONE, welded
 from avatar3d.typing import typed
 
 Method = Literal["learned", "full", "upper", "skull", "robust"]
@@ -24,6 +25,8 @@ FEW, VIEWS = 8, 3
 """So few meshes are looked at from several slightly different frames, whose patches differ."""
 DOUBT = 0.5e-3
 """Metres of error at which the confidence is a half."""
+LEAST = 1e-3
+"""Metres, beyond five times the doubt, by which vertices that move as one may move against the estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,8 @@ class Stabilized:
     anchor: int
     pairs: int
     """Pairs of frames that were compared."""
+    welded: Int[Tensor, "t"]
+    """Vertices that move with the skull exactly, and alone tell its motion; 0 where none do."""
 
     @typed
     def apply(self, vertices: Float[Tensor, "t v 3"]) -> Float[Tensor, "t v 3"]:
@@ -55,13 +60,15 @@ def stabilize_meshes(
     anchor: int = 0,
     references: int = 6,
     smooth: bool = True,
+    welds: bool = True,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> Stabilized:
     """Finds the skull's motion in meshes of one person in one topology.
 
     The learned method compares every frame with several reference frames, spread evenly, and with its neighbour, and
-    averages; few frames are all compared with each other, from several views each. The other methods compare every
-    frame with the anchor.
+    averages; few frames are all compared with each other, from several views each. Where some vertices then move as one
+    to a thousandth of a millimetre, as rigs leave them, and captures do not, they have the last word. The other methods
+    compare every frame with the anchor.
 
     Args:
         vertices: Any unit and orientation.
@@ -71,6 +78,7 @@ def stabilize_meshes(
         anchor: The frame that stays where it is.
         references: Frames that all others are compared with.
         smooth: A weak prior on the acceleration between frames; makes no difference to frames that are no sequence.
+        welds: Whether vertices that move with the skull exactly are looked for.
         progress: Called with stage, done, total.
 
     Raises:
@@ -85,7 +93,7 @@ def stabilize_meshes(
     if method != "learned":
         T = _against_anchor(vertices, seen, method, anchor)
         return Stabilized(T_frame_anchor=T, confidence=_agreement(vertices, T, seen), T_head_mesh=seen.T_head_mesh,
-                          anchor=anchor, pairs=n - 1)  # fmt: skip
+                          anchor=anchor, pairs=n - 1, welded=torch.zeros(n, dtype=torch.long))  # fmt: skip
     chosen = [anchor] + [f for f in torch.linspace(0, n - 1, min(references, n)).round().long().tolist() if f != anchor]
     first: dict[int, Compared] = {}
     edges: list[tuple[int, int, Compared]] = []
@@ -130,8 +138,27 @@ def stabilize_meshes(
         least[i] = min(least[i], c.error)
     doubt = torch.maximum(doubt, 0.5 * least)
     doubt[anchor] = 0
-    return Stabilized(T_frame_anchor=back @ T @ S, confidence=1 / (1 + (doubt / DOUBT).square()),
-                      T_head_mesh=seen.T_head_mesh, anchor=anchor, pairs=len(edges))  # fmt: skip
+    T = back @ T @ S
+    count = torch.zeros(n, dtype=torch.long)
+    for i in range(n) if welds else ():
+        exact = _exact(seen, vertices[i], T[i], float(doubt[i])) if i != anchor else None
+        if exact is not None:
+            T[i], count[i] = exact
+            doubt[i] = ONE
+    return Stabilized(T_frame_anchor=T, confidence=1 / (1 + (doubt / DOUBT).square()), T_head_mesh=seen.T_head_mesh,
+                      anchor=anchor, pairs=len(edges), welded=count)  # fmt: skip
+
+
+def _exact(seen: View, other: Tensor, T: Tensor, doubt: float) -> tuple[Tensor, int] | None:
+    """T_other_view by vertices that move as one, near an estimate of it, and how many they are."""
+    back = seen.T_head_mesh @ invert_rigid(T)
+    found = welded(seen.located, moved(back, other.double()[seen.index]).numpy(), LEAST + 5 * doubt)
+    if found is None:
+        return None
+    exact = torch.linalg.inv(back) @ torch.from_numpy(found[0]) @ seen.T_head_mesh
+    U, _, Vt = torch.linalg.svd(exact[:3, :3])
+    exact[:3, :3] = U @ Vt  # rounding taken out
+    return exact, found[1]
 
 
 def _jolt(turn: int) -> Tensor:
