@@ -152,7 +152,8 @@ def fit(
             config = replace(looks.SPLAT_QUALITY[settings.quality], minutes=settings.minutes)
             avatar = looks.add_splats(
                 avatar, footage, tracked.tracked, config, holdout=holdout, seed=settings.seed, state=splat_state,
-                key=f"{key}|{config}|{holdout}", progress=progress, say=tell,
+                key=f"{key}|{config}|{holdout}", preview=output.with_name(f"{output.stem}.checkpoint.png"),
+                progress=progress, say=tell,
             )  # fmt: skip
         if not avatar.manifest["appearance"]["finished"]:
             storage.save(output, avatar)

@@ -3,8 +3,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from avatar3d import models, ops
 from avatar3d.appearance.splats import SplatConfig
@@ -14,6 +16,7 @@ from avatar3d.appearance.splats.fit import Fitting, draw, on_background, settle
 from avatar3d.appearance.splats.hull import carve, hair
 from avatar3d.appearance.splats.initial import beyond_mesh, on_mesh
 from avatar3d.appearance.splats.poses import Poses
+from avatar3d.appearance.splats.preview import save_preview
 from avatar3d.appearance.splats.reconstruct import components
 from avatar3d.appearance.splats.shots import Shot, halved, take_shots
 from avatar3d.appearance.splats.weights import weighted
@@ -94,6 +97,21 @@ def test_splats_come_to_look_like_the_pictures(rig, motion, looks, shots):
     assert before > 12  # the textured mesh is a good start
     assert error(fitting, shots) > before + 2
     assert fitting.step == CONFIG.steps and not fitting.stopped
+
+
+def test_a_preview_shows_footage_above_and_the_splats_below(rig, motion, looks, shots, tmp_path):
+    fitting = start(rig, motion, looks, shots, CONFIG)
+    far = []
+    for _ in range(2):
+        save_preview(tmp_path / "look.png", fitting)
+        picture = torch.from_numpy(np.array(Image.open(tmp_path / "look.png"))).float()
+        assert picture.shape == (2 * SIZE, 3 * SIZE, 3)
+        target = on_background(shots[0], torch.ones(3)) * 255
+        assert float((picture[:SIZE, :SIZE] - target).abs().max()) <= 0.5
+        far.append(float((picture[SIZE:, :SIZE] - target).abs().mean()))
+        fitting.run()
+    assert far[1] < 0.8 * far[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["look.png"]
 
 
 def test_same_seed_same_splats_and_a_killed_run_goes_on_exactly(rig, motion, looks, shots, tmp_path):

@@ -33,8 +33,8 @@ SETTLE_RATE = 3.0
 """Of the corrections of held-out frames, relative to those of the others: they are looked at a few times only."""
 COARSE_ROUNDS = 0.7
 """Share of a held-out frame's corrections that are made in half the size."""
-ESTIMATE_AFTER, DEARER = 40, 2.2
-"""Steps after which the time is estimated, and how much dearer than these the average step is."""
+ESTIMATE_FROM, ESTIMATE_AFTER, DEARER = 10, 40, 1.3
+"""Steps by which the time is estimated (the first ones load things), and how much dearer the average step is."""
 GROWTH = (0.05, 0.6)
 """Share of the schedule in which splats are added."""
 
@@ -74,7 +74,7 @@ class Fitting:
             if self.step < COARSE * config.steps:
                 self._half[index] = halved(shot)
         start = kept = time.monotonic()
-        before, first = self.seconds, self.step
+        before, first, warm = self.seconds, self.step, start
         while self.step < config.steps:
             now = time.monotonic()
             self.seconds = before + now - start
@@ -90,8 +90,10 @@ class Fitting:
                 break
             if progress:
                 progress("splats", self.step, config.steps)
-            if estimate and self.step == min(first + ESTIMATE_AFTER, config.steps):
-                each = (time.monotonic() - start) / (self.step - first)
+            if self.step == first + ESTIMATE_FROM:
+                warm = time.monotonic()
+            if estimate and self.step == first + ESTIMATE_AFTER:
+                each = (time.monotonic() - warm) / (ESTIMATE_AFTER - ESTIMATE_FROM)
                 rest = DEARER * each * (config.steps - self.step)
                 estimate(rest if config.minutes is None else min(rest, 60 * config.minutes - self.seconds))
             if keep and now - kept > config.checkpoint_seconds:

@@ -19,6 +19,7 @@ from avatar3d.appearance.splats.masks import FootageMasker
 from avatar3d.appearance.splats.polish import STEPS as POLISHING
 from avatar3d.appearance.splats.polish import polish
 from avatar3d.appearance.splats.poses import Poses
+from avatar3d.appearance.splats.preview import save_preview
 from avatar3d.appearance.splats.shots import Shot, halved, take_shots
 from avatar3d.appearance.splats.unseen import GONE, NEVER, complete
 from avatar3d.appearance.splats.weights import weighted
@@ -58,6 +59,7 @@ def add_splats(
     seed: int = 0,
     state: Path | None = None,
     key: str = "",
+    preview: Path | None = None,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Avatar:
@@ -73,6 +75,7 @@ def add_splats(
         seed: Of everything random.
         state: Where the unfinished optimisation is kept; it goes on from there if the key is the same.
         key: Changes with whatever the optimisation depends on.
+        preview: A PNG that shows how far it is, written whenever the state is kept, and removed in the end.
         progress: Called with stage, done, total.
         say: Called with what a person should know: how long it will take.
 
@@ -98,11 +101,22 @@ def add_splats(
     fitting = Fitting(Cloud(_start(avatar, poses, shots, config, seed)), poses, shots, own, seed)
     if state is not None and load_fitting(state, key, fitting):
         say(f"going on from {state.name}: step {fitting.step} of {config.steps}")
-    keep = None if state is None else (lambda: save_fitting(state, key, fitting))
-    fitting.run(progress, keep, lambda seconds: say(f"splats: about {_in_words(seconds * (1 + POLISHING))} to go"))
+
+    def keep() -> None:
+        if state is not None:
+            save_fitting(state, key, fitting)
+        if preview is not None:
+            save_preview(preview, fitting)
+
+    def estimate(seconds: float) -> None:
+        look = "" if preview is None else f"; {preview.name} shows how they look so far"
+        say(f"splats: about {_in_words(seconds * (1 + POLISHING))} to go{look}")
+        if preview is not None:
+            save_preview(preview, fitting)
+
+    fitting.run(progress, keep, estimate)
     gaussians = fitting.cloud.detached()
-    if keep:
-        keep()
+    keep()
     if not fitting.stopped:
         try:
             steps = round(POLISHING * fitting.step)
@@ -116,6 +130,8 @@ def add_splats(
         settle(gaussians, poses, later, config, progress)
         poses.use(torch.cat([train, held]).sort().values)
         poses.spread()
+    if preview is not None:
+        preview.unlink(missing_ok=True)
     if gaussians.basis is not None:
         gaussians = replace(gaussians, basis=gaussians.basis.half())  # half the file, and rounded by 5e-4 of itself
     settings = {"kind": "splats", "finished": not fitting.stopped, "steps_done": fitting.step, "holdout": holdout,
