@@ -11,6 +11,7 @@ from avatar3d.appearance.splats.checkpoint import load_fitting, save_fitting
 from avatar3d.appearance.splats.cloud import Cloud
 from avatar3d.appearance.splats.config import SplatConfig
 from avatar3d.appearance.splats.evidence import gather
+from avatar3d.appearance.splats.exposure import Balances
 from avatar3d.appearance.splats.extremes import with_extremes
 from avatar3d.appearance.splats.fit import Fitting, Progress, settle
 from avatar3d.appearance.splats.hull import hair
@@ -95,7 +96,11 @@ def add_splats(
     shots = list(load_shots(avatar, capture, train, config.size, progress))
     if not shots:
         raise TrackingError("None of the tracked frames shows the person, so there is nothing to optimise splats on.")
-    shots = weighted(shots, poses)
+    assert avatar.footage is not None
+    balances = Balances(shots, avatar.footage.source_of_frame)
+    if balances.changes:
+        say("the exposure of the footage changes; that is taken out, as the background tells it")
+    shots = weighted(balances(shots), poses)
     poses.use(train)
     own = config if config.minutes is None else replace(config, minutes=config.minutes / (1 + POLISHING))
     fitting = Fitting(Cloud(_start(avatar, poses, shots, config, seed)), poses, shots, own, seed)
@@ -126,7 +131,7 @@ def add_splats(
     poses.spread()
     if config.refine_pose and not fitting.stopped:
         held = _evenly((tracked & ~seen).nonzero()[:, 0], config.frames)
-        later = list(load_shots(avatar, capture, held, config.size))
+        later = balances(list(load_shots(avatar, capture, held, config.size)))
         settle(gaussians, poses, later, config, progress)
         poses.use(torch.cat([train, held]).sort().values)
         poses.spread()
