@@ -71,6 +71,8 @@ def _flatten(inputs: Sequence[Source | Sequence[Source]]) -> Iterator[Source]:
 def _open(item: Source, fps: float, calibrated: bool, notes: list[str]) -> list[View]:
     if isinstance(item, (np.ndarray, Tensor)):
         return [open_array(item.cpu().numpy() if isinstance(item, Tensor) else item, fps)]
+    if item == "":
+        raise CaptureError("an empty name was given; expected a video, a photo or a folder of images.")
     path = Path(item).expanduser()
     if path.is_dir():
         return _open_folder(path, fps, calibrated, notes)

@@ -15,6 +15,8 @@ from avatar3d.errors import CaptureError, DependencyError
 from avatar3d.types.capture import Frame, View
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .png .bmp .tif .tiff .webp .avif .heic .heif .jp2 .ppm .pgm .tga".split())
+ANIMATED = ("WEBP", "PNG", "TIFF", "AVIF")
+"""Formats of images in which several pictures are an animation or pages; in a phone's JPEG they are previews."""
 _SWAPS_SIDES = (5, 6, 7, 8)
 """EXIF orientations that turn by a quarter."""
 
@@ -75,7 +77,14 @@ def open_photo(path: Path) -> View:
     """
     with _opened(path) as image:
         size, focal = _upright_size(image), focal_pixels(image)
-    return _view(path, (path,), size, 0.0, focal)
+        pictures = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+    view = _view(path, (path,), size, 0.0, focal)
+    if pictures > 1:
+        view.source.warnings.append(
+            f"{path.name} holds {pictures} pictures, and the first is taken. To take all, make a video or a folder of "
+            "images of them."
+        )
+    return view
 
 
 def open_sequence(folder: Path, paths: Sequence[Path], fps: float) -> View:

@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         print(f"avatar3d: no command {argv[0]!r}; there are {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
+    if "" in argv:  # a path of nothing would be the current folder
+        return _fail(f"{argv[0]}: an argument is empty. See `avatar3d {argv[0]} --help`.", 2)
     warnings.filterwarnings("ignore", category=UserWarning)
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # up to twice that is read
     try:

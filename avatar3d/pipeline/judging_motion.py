@@ -12,7 +12,7 @@ from avatar3d import capture, models, storage
 from avatar3d.drive.speech.baseline import plain_visemes
 from avatar3d.drive.speech.from_speech import from_speech
 from avatar3d.drive.speech.recognise import recognise
-from avatar3d.errors import CaptureError, FormatError, UsageError
+from avatar3d.errors import CaptureError, FileError, FormatError, UsageError
 from avatar3d.evaluate.speech_motion import compare, loudness_motion, mean_scores
 from avatar3d.models.motion import track_to_motion
 from avatar3d.models.rig import build_rig
@@ -53,10 +53,14 @@ def evaluate_motion(
 
     Raises:
         ValueError: another number of motions than of truths, or none.
+        FileError: one of them does not exist.
         CaptureError: sound is needed, and there is none.
     """
     if not motions or len(motions) != len(against):
         raise UsageError(f"evaluate-motion: {len(motions)} motions against {len(against)}; expected one for each.")
+    for path in map(Path, [*motions, *against]):  # before minutes go into tracking
+        if not path.exists():
+            raise FileError(f"{path} does not exist.")
     pairs = []
     for made, true in zip(motions, against, strict=True):
         truth, fps = truth_of(Path(true), progress, say)

@@ -136,6 +136,22 @@ def test_damaged_photos(tmp_path):
             open_capture(tmp_path / name).views[0].frame(0)
 
 
+@pytest.mark.parametrize("suffix", ["webp", "png", "tiff"])
+def test_pictures_that_are_not_taken_are_told(tmp_path, suffix):
+    first, *others = (Image.fromarray(picture(i)) for i in range(3))
+    first.save(tmp_path / f"moving.{suffix}", save_all=True, append_images=others)
+    first.save(tmp_path / f"still.{suffix}")
+    moving, still = (open_capture(tmp_path / f"{name}.{suffix}") for name in ("moving", "still"))
+    (line,) = moving.warnings
+    assert f"moving.{suffix} holds 3 pictures" in line and "\n" not in line
+    assert still.warnings == ()
+
+
+def test_an_empty_name_is_refused():
+    with pytest.raises(CaptureError, match="an empty name"):
+        open_capture("")
+
+
 def test_photos_beyond_what_is_read_are_told(tmp_path):
     Image.new("1", (60_000, 4_000)).save(tmp_path / "wide.png")
     with pytest.raises(CaptureError, match=r"wide.png is too large; expected up to 179 megapixels"):

@@ -75,3 +75,15 @@ def test_speech_beats_nothing_and_is_fast(data, capsys):
     assert pair["rtf"] > 0
     assert pair["lips"]["correlation"] > result["baselines"]["loudness"]["correlation"] + 0.05
     assert abs(pair["lips"]["lag_ms"]) <= 60
+
+
+def test_what_is_missing_is_told_before_anything_is_tracked(talk, tmp_path, capsys):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"not looked at")
+    assert main(["evaluate-motion", str(tmp_path / "none.motion"), "--against", str(clip)]) == 1
+    assert "none.motion does not exist" in capsys.readouterr().err
+
+
+def test_an_empty_argument_is_refused(capsys):
+    assert main(["evaluate-motion", "", "--against", "x.motion"]) == 2
+    assert "an argument is empty" in capsys.readouterr().err
