@@ -89,6 +89,25 @@ def average_mouths(goals: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(means)).float()
 
 
+def shard(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], list[dict]]:
+    """Log-mel, targets and notes of every utterance of a shard."""
+    with np.load(path) as file:
+        lengths, mel, notes = file["lengths"], file["mel"], json.loads(str(file["notes"]))
+    pieces = np.split(mel, np.cumsum(lengths)[:-1])
+    ready = path.with_suffix(".targets.npy")
+    rows = [len(m) // 2 for m in pieces]
+    if ready.exists():
+        goals = np.load(ready)
+    else:
+        spoken = [[Phone(symbol=s, start=a, end=b, stress=k) for s, a, b, k in n["phones"]] for n in notes]
+        spoken = [unbroken(p, m.astype(np.float32)) for p, m in zip(spoken, pieces, strict=True)]
+        goals = np.concatenate([targets(p, r) for p, r in zip(spoken, rows, strict=True)])
+        temporary = path.with_suffix(".part.npy")
+        np.save(temporary, goals.astype(np.float16))
+        temporary.rename(ready)
+    return pieces, np.split(goals.astype(np.float32), np.cumsum(rows)[:-1]), notes
+
+
 class Corpus:
     """Utterances: log-mel and targets, by voice."""
 
@@ -103,25 +122,12 @@ class Corpus:
         self.goal: list[np.ndarray] = []
         voices: dict[tuple[str, float], list[int]] = {}
         for path in paths:
-            with np.load(path) as file:
-                lengths, mel, notes = file["lengths"], file["mel"], json.loads(str(file["notes"]))
-            pieces = np.split(mel, np.cumsum(lengths)[:-1])
-            ready = path.with_suffix(".targets.npy")
-            rows = [len(m) // 2 for m in pieces]
-            if ready.exists():
-                goals = np.load(ready)
-            else:
-                spoken = [[Phone(symbol=s, start=a, end=b, stress=k) for s, a, b, k in n["phones"]] for n in notes]
-                spoken = [unbroken(p, m.astype(np.float32)) for p, m in zip(spoken, pieces, strict=True)]
-                goals = np.concatenate([targets(p, r) for p, r in zip(spoken, rows, strict=True)])
-                temporary = path.with_suffix(".part.npy")
-                np.save(temporary, goals.astype(np.float16))
-                temporary.rename(ready)
+            pieces, goals, notes = shard(path)
             name = path.name.split("-")[0]
             for i, note in enumerate(notes):
                 voices.setdefault((name, note["stretch"]), []).append(len(self.mel) + i)
             self.mel += pieces
-            self.goal += np.split(goals.astype(np.float32), np.cumsum(rows)[:-1])
+            self.goal += goals
         self.minutes = sum(map(len, self.mel)) / 6000
         self._voice = {i: members for members in voices.values() for i in members}
         self._groups = []

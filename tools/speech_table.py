@@ -19,6 +19,7 @@ from torch import Tensor
 from avatar3d import storage
 from avatar3d.drive.speech.from_speech import from_speech
 from avatar3d.drive.speech.settings import SpeechSettings
+from avatar3d.drive.speech.stream import SpeechStream
 from avatar3d.evaluate.speech_motion import compare, mean_scores
 from avatar3d.pipeline.judging_motion import Truth, baseline_motions, sound_of, truth_of
 from avatar3d.types import Motion
@@ -86,6 +87,10 @@ def main() -> None:
         begun = time.process_time()
         motions = {"ours": from_speech(samples, fps=50, settings=calm)}
         factor = (time.process_time() - begun) / (len(samples) / 16000)
+        stream = SpeechStream(fps=50, settings=calm)
+        parts = [stream.push(samples[i : i + 320]) for i in range(0, len(samples), 320)]
+        heard = torch.cat([part.expression for part in (*parts, stream.flush())])
+        motions["ours, streamed"] = Motion(fps=50.0, expression=heard)
         motions["ours, phones of the recogniser"] = from_speech(samples, fps=50, settings=calm, hear="recogniser")
         motions |= baseline_motions(samples)
         if options.headaudio:

@@ -74,6 +74,17 @@ class Measure:
         self.mouths = average_mouths(goals)
 
 
+def curve_losses(out: Tensor, goal: Tensor, measure: Measure) -> dict[str, Tensor]:
+    """Of curves, of the opening of the lips and its speed, and of how it goes along with the true one."""
+    shape = ((out[..., :_N] - goal[..., :_N]) / measure.scale).square()
+    real = goal[..., :_N] @ measure.slopes
+    direct, given = out[..., :_N] @ measure.slopes, answered(out, measure.mouths, gain=1.0) @ measure.slopes
+    opening = (
+        sum(((x - real).square().mean() + 4 * (x - real).diff(dim=1).square().mean()) for x in (direct, given)) / 2
+    )
+    return {"shape": (shape * _AHEAD).mean(), "opening": opening, "apart": 1 - _together(given, real).mean()}
+
+
 def loss_of(
     out: Tensor, inside: Tensor, goal: Tensor, taught: Tensor, measure: Measure
 ) -> tuple[Tensor, dict[str, float]]:
@@ -81,16 +92,7 @@ def loss_of(
     spoken = goal[:, :-LOOKAHEAD, _M - 1].amax(1) > 0.5
     echo = (inside[:, LOOKAHEAD:] - taught[:, :-LOOKAHEAD])[spoken].square().mean() / taught.var()
     out, goal = out[:, LOOKAHEAD:], goal[:, :-LOOKAHEAD]
-    shape = ((out[..., :_N] - goal[..., :_N]) / measure.scale).square()
-    real = goal[..., :_N] @ measure.slopes
-    direct, given = out[..., :_N] @ measure.slopes, answered(out, measure.mouths, gain=1.0) @ measure.slopes
-    opening = (
-        sum(((x - real).square().mean() + 4 * (x - real).diff(dim=1).square().mean()) for x in (direct, given)) / 2
-    )
-    parts = {
-        "shape": (shape * _AHEAD).mean(),
-        "opening": opening,
-        "apart": 1 - _together(given, real).mean(),
+    parts = curve_losses(out, goal, measure) | {
         "contacts": 2 * _contact_loss(out[..., _N:_M], _early(goal)),
         "echo": _ECHO * echo,
         "classes": 0.4 * functional.cross_entropy(out[..., _M:].flatten(0, 1), goal[..., _M].long().flatten()),

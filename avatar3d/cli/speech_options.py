@@ -36,9 +36,8 @@ class SpeechOptions:
     """Of a text's voice."""
     pitch: float = 1.0
     """Of a text's voice."""
-    hear: Literal["auto", "network", "recogniser"] = "auto"
-    """What hears a sound: our network alone, or with a recogniser of phones (extra `speech`), which follows clean
-    English more closely; auto takes the recogniser where it is installed and the sound is under five minutes."""
+    hear: Literal["network", "recogniser"] = "network"
+    """What hears a sound: our networks, in any language, or with a recogniser of English phones (extra `speech`)."""
     words: str | None = None
     """What a sound says, in English, where you know it: followed most closely (extra `speech`)."""
     mouth: float = 1.0

@@ -88,6 +88,15 @@ NETWORKS: dict[str, Network] = {
             tool="train_speech",
         ),
         Network(
+            name="speech_ear",
+            file="speech_ear.safetensors",
+            sha256="67358a863b3875bbb8431bc08a56e015701dfdb0e87b901f4a84c7ce39334da0",
+            licence="Apache-2.0",
+            source="the encoder of hama 1.7.0, and what tools/train_speech_ear.py trained to read it; see NOTICE",
+            task="the same as speech_motion, of sound that is heard as a whole",
+            tool="train_speech_ear",
+        ),
+        Network(
             name="stabilizer",
             file="stabilizer.safetensors",
             sha256="d6ff2fe90407c2051deed91a818dc26f05f12bb806ee24650ed385e9f0550489",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from avatar3d.errors import AssetError
-from avatar3d.nets.mel import FEATURES, HOP, SAMPLE_RATE, MelFrames, Normaliser
+from avatar3d.nets.mel import BANDS, FEATURES, HOP, SAMPLE_RATE, MelFrames, Normaliser
 from avatar3d.nets.registry import weights
 from avatar3d.types.arkit import ARKIT_INDEX
 from avatar3d.typing import typed
@@ -26,6 +26,8 @@ ROW = 2 * HOP
 """Samples of a row: 50 a second."""
 LOOKAHEAD = 5
 """Rows that are heard beyond the one that is given."""
+REST = (LOOKAHEAD + 1) * ROW - 1
+"""Samples of silence after which all rows are given."""
 CURVES = (
     "jawOpen", "jawForward", "mouthClose", "mouthPucker", "mouthFunnel", "mouthStretch", "mouthSmile", "mouthDimple",
     "mouthUpperUp", "mouthShrugUpper", "mouthLowerDown", "mouthShrugLower", "mouthRollLower", "mouthRollUpper",
@@ -40,7 +42,8 @@ CLASSES = (
 )  # fmt: skip
 """Kinds of sound that the network also tells apart; this is what teaches it to hear."""
 
-_OPEN = CLASSES.index("open")
+VOWELS = CLASSES.index("open")
+"""The first of the classes that are vowels; so are all after it."""
 _SHARE = 0.6
 """How much of the answer is the average mouth of the kinds of sound that were heard; the rest is heard directly."""
 _GAIN = 1.2
@@ -50,6 +53,8 @@ _TAPS = 6  # frames that a row begins with: two of its own and four before
 _PAST, _AHEAD = 15, (1, 1, 1, 2)  # rows that the convolution of each block reaches back and ahead
 _MEMORY = 100
 """Rows that attention reaches back."""
+_WARPS = (-0.07, 0.0, 0.07)
+"""Every sound is heard as if of longer and of shorter vocal tracts too; the mean of the answers is given."""
 
 
 class _Block(nn.Module):
@@ -150,6 +155,8 @@ class Heard:
     """Probability that the lower lip is on the upper teeth."""
     voice: Float[Tensor, "t"]
     """Probability that someone speaks."""
+    vowel: Float[Tensor, "t"]
+    """Probability of a vowel, in which lips are apart."""
 
 
 class SpeechMotionNet:
@@ -161,37 +168,57 @@ class SpeechMotionNet:
         Raises:
             AssetError: the packaged weights are missing or damaged.
         """
-        self._net, prior, self._mouths = _load()
+        self._net, prior, self.mouths = _load()
         self._mel, self._normaliser = MelFrames(), Normaliser(prior)
-        self._frames = torch.zeros(0, FEATURES)
-        self._state = self._net.begin(1)
+        self._frames = torch.zeros(len(_WARPS), 0, FEATURES)
+        self._state = self._net.begin(len(_WARPS))
         self._skip = LOOKAHEAD
 
     @typed
-    @torch.inference_mode()
     def push(self, samples: Float[Tensor, "n"]) -> Heard:
         """The rows that these samples decide: `LOOKAHEAD` rows behind what was heard."""
-        frames = self._mel(samples.float()).numpy()
-        frames = torch.cat([self._frames, torch.from_numpy(self._normaliser(frames))])
-        whole = len(frames) // 2 * 2
-        self._frames = frames[whole:]
-        if not whole:
-            return self._heard(torch.zeros(0, len(CURVES) + len(CONTACTS) + len(CLASSES)))
-        rows, self._state = self._net(frames[None, :whole], self._state)
-        dropped = min(self._skip, whole // 2)
-        self._skip -= dropped
-        return self._heard(rows[0, dropped:])
+        return heard_in(self.raw(samples), self.mouths)
 
     def flush(self) -> Heard:
         """What is left after the last sample."""
-        return self.push(torch.zeros((LOOKAHEAD + 1) * ROW - 1))
+        return self.push(torch.zeros(REST))
 
-    def _heard(self, rows: Tensor) -> Heard:
-        n, m = len(CURVES), len(CURVES) + len(CONTACTS)
-        curves = answered(rows, self._mouths)
-        contacts = rows[:, n:m].sigmoid()
-        closed = contacts[:, 0] * (1 - rows[:, m:].softmax(1)[:, _OPEN])  # no open vowel is shut
-        return Heard(spread(curves.clamp(0, 1)), closed, contacts[:, 1], contacts[:, 2])
+    @typed
+    @torch.inference_mode()
+    def raw(self, samples: Float[Tensor, "n"]) -> Float[Tensor, "t 35"]:
+        """The outputs behind `push`: curves, logits of contacts and of classes; a silence of `REST` gives the last."""
+        mel = self._mel(samples.float())
+        frames = torch.from_numpy(self._normaliser((mel @ _warps()).numpy()))
+        frames = torch.cat([self._frames, frames], 1)
+        whole = frames.shape[1] // 2 * 2
+        self._frames = frames[:, whole:]
+        if not whole:
+            return torch.zeros(0, len(CURVES) + len(CONTACTS) + len(CLASSES))
+        rows, self._state = self._net(frames[:, :whole], self._state)
+        dropped = min(self._skip, whole // 2)
+        self._skip -= dropped
+        return rows[:, dropped:].mean(0)
+
+
+@lru_cache(maxsize=1)
+def _warps() -> Float[Tensor, "w 40 40"]:
+    """Log-mel frames -> those of other vocal tracts: bands between their neighbours, the highest held."""
+    out = torch.zeros(len(_WARPS), BANDS, BANDS)
+    for matrix, warp in zip(out, _WARPS, strict=True):
+        at = (torch.arange(BANDS) * (1 + warp)).clamp(max=BANDS - 1)
+        low = at.floor().long().clamp(max=BANDS - 2)
+        matrix[low, torch.arange(BANDS)] = 1 - (at - low)
+        matrix[low + 1, torch.arange(BANDS)] += at - low
+    return out
+
+
+@typed
+def heard_in(rows: Float[Tensor, "t 35"], mouths: Float[Tensor, "15 17"]) -> Heard:
+    """What raw outputs mean, with the average mouth of every class."""
+    n, m = len(CURVES), len(CURVES) + len(CONTACTS)
+    contacts, vowel = rows[:, n:m].sigmoid(), rows[:, m:].softmax(1)[:, VOWELS:].sum(1)
+    closed, labiodental = (contacts[:, :2] * (1 - vowel)[:, None]).T  # no vowel is shut
+    return Heard(spread(answered(rows, mouths).clamp(0, 1)), closed, labiodental, contacts[:, 2], vowel)
 
 
 def answered(rows: Tensor, mouths: Tensor, gain: float = _GAIN) -> Tensor:

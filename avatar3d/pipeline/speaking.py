@@ -1,7 +1,6 @@
 """Speech and text as what drives: settings, styles from clips, edits, and the sound beside the motion."""
 
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +26,6 @@ from avatar3d.types import Motion
 
 __all__ = ["SpeechRequest", "drive_by_speech", "is_speech", "save_speech", "save_style", "with_style"]
 TEXT, SPEECH = "text:", "speech:"
-RECOGNISED = 300.0
-"""Seconds of sound for which the recogniser's memory, which grows with them, is no matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +43,8 @@ class SpeechRequest:
     """Of a text: auto, espeak-ng, flite[:NAME], piper:NAME."""
     speed: float = 1.0
     pitch: float = 1.0
-    hear: Literal["auto", "network", "recogniser"] = "auto"
-    """What hears a sound; see `drive.from_speech`. "auto" is the recogniser, which follows more closely, for up to
-    `RECOGNISED` seconds where its package is installed."""
+    hear: Literal["network", "recogniser"] = "network"
+    """What hears a sound; see `drive.from_speech`."""
     words: str | None = None
     """What a sound says, in English, where it is known."""
 
@@ -98,17 +94,12 @@ def drive_by_speech(
         path = source.removeprefix(SPEECH)
         is_video = Path(path).suffix.lower() in VIDEO_SUFFIXES
         samples = (sound_of_footage if is_video else load_audio)(Path(path), SAMPLE_RATE)
-        hear = _ear(len(samples) / SAMPLE_RATE) if request.hear == "auto" else request.hear
-        motion = from_speech(samples, fps=rate, settings=settings, hear=hear, words=request.words)
+        motion = from_speech(samples, fps=rate, settings=settings, hear=request.hear, words=request.words)
         motion = replace(motion, source=path)
     if request.edits is not None:
         keyframes, regions = read_edits(request.edits)
         motion = edit(motion, keyframes, regions)
     return motion, speech
-
-
-def _ear(seconds: float) -> Literal["network", "recogniser"]:
-    return "recogniser" if seconds <= RECOGNISED and find_spec("hama") is not None else "network"
 
 
 def with_style(

@@ -12,16 +12,18 @@ from avatar3d.drive.speech.align import align
 from avatar3d.drive.speech.amplitude import opened
 from avatar3d.drive.speech.coarticulation import articulate, closures, labiodentals
 from avatar3d.drive.speech.cues import Cue
-from avatar3d.drive.speech.mouth import CERTAIN, Mouth
-from avatar3d.drive.speech.perform import Block, perform, perform_blocks
+from avatar3d.drive.speech.mouth import Articulated, whole_mouth
+from avatar3d.drive.speech.perform import Block, perform_blocks
+from avatar3d.drive.speech.rate import RATE
 from avatar3d.drive.speech.recognise import recognise
 from avatar3d.drive.speech.settings import SpeechSettings
 from avatar3d.nets.mel import SAMPLE_RATE
+from avatar3d.nets.speech_motion import ROW
 from avatar3d.sound import load_audio, resample_audio
 from avatar3d.types import Motion
 from avatar3d.typing import typed
 
-_BLOCK = 10 * SAMPLE_RATE
+_BLOCK = 10 * RATE
 _LOUD = 0.7  # full scale, to which sound is brought for the recogniser
 _GAIN = 2.8
 """How much further lips open than `articulate` says: as far as tracked lips of the same speech do on average."""
@@ -65,34 +67,25 @@ def from_speech(
     else:
         samples, source = load_audio(sound, SAMPLE_RATE), str(sound)
     duration = len(samples) / SAMPLE_RATE
+    heard = whole_mouth(samples) if words is None else None
     if words is not None or hear == "recogniser":
         loud = samples * (_LOUD / samples.abs().max().clamp(min=1e-4)) if len(samples) else samples
         phones = recognise(loud) if words is None else align(loud, words)
         mouth = opened(articulate(phones, duration), _GAIN)
-        closed = closures(phones, duration)
-        if words is None:  # two ears err in different places
-            heard, certain = _heard(samples, len(mouth))
-            mouth, closed = 0.5 * mouth + 0.5 * heard, torch.maximum(closed, certain)
-        return perform(mouth, samples, settings, cues=cues, closed=closed,
-                       touching=labiodentals(phones, duration), fps=fps, source=source)  # fmt: skip
-    return perform_blocks(_blocks(samples), duration, settings, cues=cues, fps=float(fps), source=source)
+        known = Articulated(mouth, closures(phones, duration), labiodentals(phones, duration))
+        heard = known if heard is None else _mean(heard, known)
+    return perform_blocks(_blocks(heard, samples), duration, settings, cues=cues, fps=float(fps), source=source)
 
 
-def _heard(samples: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """What the network makes of it, and where it is certain that lips meet."""
-    mouth = Mouth(CERTAIN)
-    parts = [mouth.push(samples), mouth.flush()]
-    rows = torch.cat([torch.cat([p.curves, p.closed[:, None]], 1) for p in parts])[:count]
-    rows = torch.cat([rows, rows.new_zeros(count - len(rows), rows.shape[1])])
-    return rows[:, :-1], rows[:, -1]
+def _mean(heard: Articulated, known: Articulated) -> Articulated:
+    """Two ears err in different places: the mean of the mouths, and the contacts of either."""
+    curves = 0.5 * heard.curves + 0.5 * known.curves
+    return Articulated(curves, torch.maximum(heard.closed, known.closed), known.touching)
 
 
-def _blocks(samples: Tensor) -> Iterator[Block]:
-    """Ten seconds at a time: what the mouth does needs no memory of the whole."""
-    mouth = Mouth()
-    for start in range(0, len(samples), _BLOCK):
-        part = samples[start : start + _BLOCK]
-        rows = mouth.push(part)
-        yield rows.curves, part, rows.closed, rows.touching
-    rows = mouth.flush()
-    yield rows.curves, samples[:0], rows.closed, rows.touching
+def _blocks(mouth: Articulated, samples: Tensor) -> Iterator[Block]:
+    """Ten seconds at a time."""
+    for start in range(0, max(len(mouth.curves), 1), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        sound = samples[start * ROW : (start + _BLOCK) * ROW]
+        yield mouth.curves[rows], sound, mouth.closed[rows], mouth.touching[rows]
