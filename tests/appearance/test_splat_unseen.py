@@ -133,7 +133,7 @@ def test_unseen_skin_takes_after_what_is_seen(splats, rig, poses, looks, shots):
         torch.testing.assert_close(getattr(done, name)[seen], getattr(noisy, name)[seen])
 
 
-def test_the_mouth_is_left_alone(splats, rig, poses, looks):
+def test_a_mouth_that_was_never_open_is_in_shadow(splats, rig, poses, looks):
     nothing = Evidence(shown=torch.zeros(splats.count), direction=torch.zeros(splats.count, 3),
                        spread=torch.zeros(splats.count, 3, 3), inner=torch.zeros(splats.count))  # fmt: skip
     done, unseen = complete(splats, rig, expected(rig, looks, splats), nothing)
@@ -141,8 +141,9 @@ def test_the_mouth_is_left_alone(splats, rig, poses, looks):
     assert mouth.any()
     assert not unseen[mouth].any()
     torch.testing.assert_close(done.log_scales[mouth], splats.log_scales[mouth])
+    torch.testing.assert_close(0.5 + SH_C0 * done.sh[mouth, 0], 0.5 * (0.5 + SH_C0 * splats.sh[mouth, 0]))
     # where nothing is seen at all there is nobody to take after
-    torch.testing.assert_close(done.sh[:, 0], splats.sh[:, 0])
+    torch.testing.assert_close(done.sh[~mouth, 0], splats.sh[~mouth, 0])
 
 
 def test_view_dependence_stays_where_it_was_seen_and_only_there(rng):

@@ -37,6 +37,8 @@ MIRRORED = 0.3
 """What the other half of the body counts beside the same one."""
 VARIATION = 0.01
 """Variance of the directions that a splat is seen from, at which half of its view dependence is believed."""
+IN_SHADOW = 0.5
+"""Light that reaches teeth and tongue that the footage never showed, in terms of what the mesh has there."""
 GONE, NEVER = -5.0, -9.0
 """Logit of the opacity of what is there no more, and of what never was."""
 OPAQUE = 2.2
@@ -64,7 +66,9 @@ def complete(
     clean = torch.where(gaussians.group == SKIN, evidence.inner, evidence.shown)
     colours = _colours(gaussians, rig, sh, places, expected, evidence, end, clean < SEEN)
     unseen, unclean = (((SEEN - x) / (SEEN - UNSEEN)).clamp(0, 1) for x in (evidence.shown, clean))
-    unseen[gaussians.group == MOUTH] = unclean[gaussians.group == MOUTH] = 0  # nobody's neighbour, and seldom seen
+    inside = gaussians.group == MOUTH
+    sh[inside, 0] += unseen[inside, None] * ((IN_SHADOW * colours[inside] - 0.5) / SH_C0 - sh[inside, 0])
+    unseen[inside] = unclean[inside] = 0  # nobody's neighbour, and seldom seen
     u, c = unseen[:, None], unclean[:, None]
     sh[:, 0] += c * ((colours - 0.5) / SH_C0 - sh[:, 0])
     sh[:, 1:] *= 1 - c[..., None]
