@@ -250,11 +250,13 @@ def test_short_hair_ends_at_the_ears_and_long_hair_where_it_does(rig):
 
 def test_hair_varies_as_what_is_near_does(rng):
     places = torch.randn(2000, 3, generator=rng)
-    left = places[:, :1] < 0
+    left = places[:, :1] < 0.5  # most of them
     values = torch.where(left, 0.2, 0.8) + 0.1 * torch.randn(2000, 3, generator=rng)
     wanted = torch.tensor([[-2.0, 0, 0]]) + 0.2 * torch.randn(500, 3, generator=rng)
     out = strands(wanted, places, values)
     assert out.mean() == pytest.approx(0.2, abs=0.03)
+    other = strands(-wanted, places, values)
+    assert other.mean() == pytest.approx(0.5, abs=0.05)  # half of the way from what is usual
     assert 0.03 < float(out.std()) < 0.1  # a mean of 60 would have 0.013
     torch.testing.assert_close(strands(wanted, places, values), out, rtol=0, atol=0)
     assert strands(wanted[:0], places, values).shape == (0, 3)

@@ -17,12 +17,13 @@ STEP, EMPTY, FEW = 0.01, 2, 4
 """Hair ends below the ears where so many layers of so many metres have fewer than so many seen splats each."""
 BEFORE = 0.03
 """Metres before the ears up to which hair counts for that; further in front it is a beard."""
-SHORT, TAPER = 8e-3, 0.5
+SHORT, TAPER = 3e-3, 0.4
 """Metres by which hair stands off where it ends, and by how much more for every metre above."""
 THICKER = 5e-3
 """Metres by which hair that is not seen may stand off further than the 9 in 10 of what is seen."""
-STRANDS, VARIED = 60, 0.6
-"""An unseen splat takes after so many of the nearest: their median, and so much of how one of them differs from it."""
+STRANDS, LOCAL, VARIED = 60, 0.5, 0.6
+"""An unseen splat takes after so many of the nearest: between the median of all and theirs, and so much of how one of
+them differs from that."""
 GOLDEN = 0.6180339887498949
 HAIR = GROUP_NAMES.index("hair")
 
@@ -83,11 +84,11 @@ def strands(
 ) -> Float[Tensor, "m c"]:
     """Values at some places that vary as those of the nearest sources do: a smooth mean would be a cap, not hair."""
     k = min(STRANDS, len(sources))
-    out = []
+    usual, out = values.median(0).values, []
     for first, part in enumerate(places.split(1024)):
         near = torch.cdist(part, sources).topk(k, largest=False).indices
         middle = values[near].median(1).values
         index = 1024 * first + torch.arange(len(part))
         one = values[near[torch.arange(len(part)), (index * GOLDEN % 1 * k).long()]]
-        out.append(middle + VARIED * (one - middle))
+        out.append(usual + LOCAL * (middle - usual) + VARIED * (one - middle))
     return torch.cat(out) if out else values[:0]
