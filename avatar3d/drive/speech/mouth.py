@@ -18,9 +18,9 @@ from avatar3d.typing import typed
 
 SURE = (0.15, 0.4)
 """Probabilities at which lips begin to close, and are closed, where the streaming network hears alone."""
-BOTH = (0.08, 0.25)
+BOTH = (0.07, 0.22)
 """The same for both ears together."""
-_RIVAL = (1.5, 1.6)
+_RIVAL = (1.5, 2.0)
 """How much the lower lip on the teeth (f, v) speaks against lips that meet: slope and offset, in logits."""
 _VOWEL = (0.4, 0.7)
 """Probabilities of a vowel from where contacts yield, and are none."""
