@@ -75,9 +75,10 @@ def drive(
 
     check_fps(fps)
     path = Path(source)
-    if path.exists() and is_mesh_source(path):
+    built_in = str(source) == "demo"  # a folder of that name is ./demo
+    if not built_in and path.exists() and is_mesh_source(path):
         return drive_from_meshes(path, rig=avatar.rig, fps=fps, progress=progress, say=say).motion
-    is_footage = str(source) != "demo" and (path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir())
+    is_footage = not built_in and (path.suffix.lower() in VIDEO_SUFFIXES or path.is_dir())
     if is_footage:
         from avatar3d.pipeline.fitting import track
 

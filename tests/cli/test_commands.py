@@ -39,6 +39,13 @@ def test_fit_writes_the_avatar_and_its_report_and_nothing_else(fitted):
     assert smile[:8].mean() < 0.1 and smile.mean(1).max() > 0.3  # neutral to wide smile
 
 
+def test_a_folder_called_demo_does_not_hide_the_built_in_motion(fitted, tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()  # as `avatar3d demo -o demo` makes it
+    monkeypatch.chdir(tmp_path)
+    assert main(["drive", str(fitted / "me.avatar"), "--from", "demo", "-o", "demo/all.motion"]) == 0
+    assert float(storage.load(tmp_path / "demo" / "all.motion", Motion).expression.amax(0).min()) > 0.5
+
+
 def test_info(fitted, capsys):
     assert main(["info", str(fitted / "me.avatar"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
