@@ -136,8 +136,8 @@ def _report(found: Stabilized, names: tuple[str, ...], settings: StabilizeSettin
     unit, metres = mesh_units(found)
     angle = torch.rad2deg(matrix_to_rotvec(found.T_frame_anchor[:, :3, :3]).norm(dim=1))
     frames = [
-        {"name": name, "T_frame_anchor": T.tolist(), "rotation_deg": float(a), "confidence": float(c)}
-        for name, T, a, c in zip(names, found.T_frame_anchor, angle, found.confidence, strict=True)
+        {"name": name, "T_frame_anchor": T.tolist(), "rotation_deg": float(a), "confidence": float(c), "welded": int(w)}
+        for name, T, a, c, w in zip(names, found.T_frame_anchor, angle, found.confidence, found.welded, strict=True)
     ]
     return {"method": settings.method, "anchor": names[settings.anchor], "units": {"name": unit, "metres": metres},
             "pairs": found.pairs, "moved_mm": {"median": moved_mm}, "frames": frames}  # fmt: skip

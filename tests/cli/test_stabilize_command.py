@@ -59,6 +59,7 @@ def test_meshes_motion_picture_and_report(meshes, tmp_path, capsys):
     assert motion.frames == 3 and motion.translation is not None and float(motion.translation.norm(dim=1).max()) < 0.2
     assert report["units"]["name"] == "centimetres" and report["anchor"] == "rest.obj"
     assert [f["name"] for f in report["frames"]] == [p.name for p in paths]
+    assert report["frames"][0]["welded"] == 0
     assert (out / "motion.png").stat().st_size > 10_000
 
 
