@@ -48,8 +48,8 @@ def from_speech(
         fps: Frames per second of the motion.
         settings: How it is acted.
         cues: What to do at which time.
-        hear: "network" is ours, for every language and in constant memory; "recogniser" adds the phones that the
-            package `hama` (English) hears: the mean of both follows clean English more closely (docs/speech.md).
+        hear: "network" is ours, for every language; "recogniser" adds the phones that the package `hama` (English)
+            hears (docs/speech.md).
         words: What is said, in English, where it is known: `pocketsphinx` finds when, closest of all.
 
     Returns:
@@ -67,14 +67,16 @@ def from_speech(
     else:
         samples, source = load_audio(sound, SAMPLE_RATE), str(sound)
     duration = len(samples) / SAMPLE_RATE
-    heard = whole_mouth(samples) if words is None else None
-    if words is not None or hear == "recogniser":
+    if words is None and hear == "network":
+        mouth = whole_mouth(samples)
+    else:
         loud = samples * (_LOUD / samples.abs().max().clamp(min=1e-4)) if len(samples) else samples
         phones = recognise(loud) if words is None else align(loud, words)
-        mouth = opened(articulate(phones, duration), _GAIN)
-        known = Articulated(mouth, closures(phones, duration), labiodentals(phones, duration))
-        heard = known if heard is None else _mean(heard, known)
-    return perform_blocks(_blocks(heard, samples), duration, settings, cues=cues, fps=float(fps), source=source)
+        curves = opened(articulate(phones, duration), _GAIN)
+        mouth = Articulated(curves, closures(phones, duration), labiodentals(phones, duration))
+        if words is None:
+            mouth = _mean(whole_mouth(samples), mouth)
+    return perform_blocks(_blocks(mouth, samples), duration, settings, cues=cues, fps=float(fps), source=source)
 
 
 def _mean(heard: Articulated, known: Articulated) -> Articulated:

@@ -123,7 +123,7 @@ def articulated(heard: Heard) -> Articulated:
     """The mouth, where all that is heard is known."""
     gates = _Gate()(heard.voice)
     curves = opened(heard.curves, _OPEN) * gates[:, None]
-    gap = lip_gap(curves).clamp(min=1)[:, None]
+    gap = torch.cat([lip_gap(part) for part in curves.split(_BLOCK)]).clamp(min=1)[:, None]
     contacts = _between(torch.stack([heard.closed, heard.labiodental], 1), BOTH)
     contacts = _reached(contacts, (_FASTEST / gap).clamp(max=_EDGE)) * _free(heard)[:, None]
     contacts = _reached(contacts, (_RUSH / gap).clamp(max=1)) * gates[:, None]
