@@ -165,7 +165,8 @@ def _compare(seen: View, others: Tensor, steps: int) -> list[Compared]:
         align.append(_matrix(R, t))
     y, off = (torch.from_numpy(np.stack(v)).float() for v in (aligned, spread))
     patches = _many(replace(seen.patches, y=y, spread=off), b)
-    near, still = tuple(v.expand(b, -1, -1) for v in seen.near), tuple(_many(v, b) for v in seen.still)
+    near = seen.near[0].expand(b, -1, -1), seen.near[1].expand(b, -1, -1)
+    still = _many(seen.still[0], b), _many(seen.still[1], b)
     with torch.inference_mode():
         last = look(packaged.networks()[1], patches, near, still, steps=steps)[-1]
         weight = last.weight / last.weight.sum(1, keepdim=True)

@@ -6,7 +6,6 @@ motion better than any estimate: the distances between them do not change, which
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse import csr_array
 
 from avatar3d.typing import typed
 
@@ -55,7 +54,7 @@ def welded(
         one = one[far < far.max()] if len(one) <= 2 * FEWEST else one[far <= np.median(far)]
         if len(one) < ENOUGH:
             return None
-    a, b = x[near], y[near]
+    a, b, far, fits = x[near], y[near], np.zeros(0), np.zeros(0, bool)
     for _ in range(2):
         far = np.linalg.norm(a @ R.T + t - b, axis=1)
         fits = far < ONE
@@ -86,15 +85,13 @@ def _seeds(x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     degree = alike.sum(1)
     if degree.max() > len(x) // 8:
         return (degree > degree.max() // 2).nonzero()[0]
-    i, j = alike.nonzero()
-    if not len(i):
+    several = (degree >= SUPPORT).nonzero()[0]
+    if not len(several):
         return None
-    graph = csr_array((np.ones(len(i), np.int32), (i, j)), shape=alike.shape)
-    shared = (graph @ graph).multiply(graph).tocoo()
-    most = int(shared.data.max()) if shared.nnz else 0
-    if most < SUPPORT:
-        return None
-    return np.unique(shared.row[shared.data >= max(SUPPORT, most - most // 2)])
+    pairs = alike[np.ix_(several, several)].astype(np.float32)
+    shared = (pairs @ pairs) * pairs  # partners that two alike vertices have in common
+    most = int(shared.max())
+    return None if most < SUPPORT else several[(shared >= max(SUPPORT, most - most // 2)).any(1)]
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
