@@ -107,6 +107,8 @@ def read_edits(path: str | Path) -> tuple[tuple[Keyframe, ...], tuple[Region, ..
         raise FileError(f"{path} cannot be read ({error.strerror}).") from None
     except ValueError as error:
         raise FormatError(f"{path} is no JSON ({error}).") from None
+    if not isinstance(content, dict) or not content.keys() <= {"keyframes", "regions"}:
+        raise FormatError(f'{path}: expected {{"keyframes": [...], "regions": [...]}}, either or both.')
     try:
         keyframes = tuple(
             Keyframe(time=float(k["time"]), values={str(n): float(v) for n, v in k["values"].items()})

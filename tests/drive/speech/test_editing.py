@@ -109,6 +109,10 @@ def test_files(tmp_path):
     path.write_text('{"keyframes": [{"at": 1}]}')
     with pytest.raises(FormatError, match="time and values"):
         read_edits(path)
+    for other in ('{"keys": []}', "[]"):
+        path.write_text(other)
+        with pytest.raises(FormatError, match="either or both"):
+            read_edits(path)
     path.write_text("no")
     with pytest.raises(FormatError, match="JSON"):
         read_edits(path)
