@@ -31,6 +31,7 @@ def test_report_says_how_well_unseen_frames_are_shown(folder):
     assert held["psnr"] > held["psnr_mesh"] + 5
     assert 0.5 < held["ssim"] <= 1
     assert report["splats"]["count"] > 1000
+    assert report["splats"]["frames_per_second"] > 0.5 and report["splats"]["size"] == 256
     assert report["splats"]["bytes"] == (folder / "me.avatar").stat().st_size
     assert {"splats", "holdout", "appearance"} <= set(report["timings"])
 
