@@ -29,6 +29,10 @@ FORMAT = "avatar3d.head"
 VERSION = 1
 LID_OVERLAP = 0.0011  # metres; eyes that open wider than the mean head's close too
 UPPER_TEETH = (0.0, -2.2e-3, 0.4e-3)  # metres; so that they show by 3 to 4 mm below a parted upper lip
+LOWER_TEETH, TONGUE = 4.5e-3, 2.5e-3
+"""Metres by which the lower front teeth and the tongue's tip go down further with the jaw: upstream's lip falls by
+32 mm where the teeth fall by 22, and would leave them standing free. Not at the sides, and not the gums' roots: they
+would come through the skin."""
 OUT = Path(__file__).resolve().parents[1] / "avatar3d" / "models" / "assets" / "head.safetensors"
 
 
@@ -50,6 +54,16 @@ def head_size(points: np.ndarray, vertices: np.ndarray) -> np.ndarray:
     """Root-mean-square distance of `vertices` from their mean, `[n]` for `[n, v, 3]`."""
     p = points[:, vertices]
     return np.sqrt(np.square(p - p.mean(1, keepdims=True)).sum(2).mean(1))
+
+
+def lower_teeth(basis: np.ndarray, template: np.ndarray, masks: dict[str, np.ndarray]) -> None:
+    """Lets lower teeth and tongue follow the lip of jawOpen, in place, in the precision of the file."""
+    front = np.clip((template[:, 2] - np.float32(0.078)) / np.float32(0.016), 0, 1)
+    crown = np.clip((template[:, 1] + np.float32(0.048)) / np.float32(0.010), 0, 1)
+    row = basis[ARKIT_INDEX["jawOpen"]]
+    teeth = masks["teeth_lower"] | masks["gums_lower"]
+    row[teeth, 1] -= (np.float32(LOWER_TEETH) * front * crown)[teeth].astype(basis.dtype)
+    row[masks["tongue"], 1] -= (np.float32(TONGUE) * front)[masks["tongue"]].astype(basis.dtype)
 
 
 def main() -> None:
@@ -144,10 +158,12 @@ def main() -> None:
     }
     template = mean.astype(np.float32)
     template[masks["teeth_upper"] | masks["gums_upper"]] += np.float32(UPPER_TEETH)
+    shapes = shapes.astype(np.float16)
+    lower_teeth(shapes, template, masks)
     arrays = {
         "template": template,
         "identity_basis": components.astype(np.float16),
-        "expression_basis": shapes.astype(np.float16),
+        "expression_basis": shapes,
         "expression_scale": scale_slope.astype(np.float32),
         "faces": mesh.faces.astype(np.int16),
         "uvs": uvs.astype(np.float32),

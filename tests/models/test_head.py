@@ -211,7 +211,18 @@ def test_closed_mouths_show_no_teeth_and_open_ones_do(model, people, yaw):
     expression[:] = 0
     expression[:, ARKIT_INDEX["jawOpen"]] = 0.5
     parted = model.rest_vertices(people, expression)
-    assert all((visible(model, parted, f"teeth_{row}", yaw) > 10).all() for row in ("upper", "lower"))
+    upper, lower = (visible(model, parted, f"teeth_{row}", yaw) for row in ("upper", "lower"))
+    assert (upper > 10).all() and (lower > 3).all()
+
+
+def test_lower_teeth_do_not_stand_free_of_a_fallen_lip(model):
+    opened = model.template + shape(model, "jawOpen")
+    middle = model.template[:, 0].abs() < 0.006
+    teeth, lip = (opened[model.regions[name] & middle][:, 1].max() for name in ("teeth_lower", "lips_outer_lower"))
+    assert 0.001 < float(teeth - lip) < 0.007
+    # and nothing of them comes through the skin: from below and the side nothing but skin is seen
+    inside = ["teeth_lower", "gums_lower", "tongue", "mouth_cavity"]
+    assert sum(int(visible(model, opened[None], name, yaw)) for name in inside for yaw in (110.0, -110.0)) == 0
 
 
 @pytest.mark.parametrize("side", SIDES)
