@@ -22,6 +22,14 @@ _LINEARS, _DEPTHWISE = (829, 838, 847, 856), (804, 807, 810, 813)
 """By block, numbers in the names of the arrays that the exporter left without a better one."""
 _LINEAR = {"ffn1.fc1": 0, "ffn1.fc2": 1, "attn.in_proj": 2, "attn.out_proj": 6, "ffn2.fc1": 7, "ffn2.fc2": 8}
 
+PARTS = {
+    "before.0": "ffn1.norm", "before.1": "ffn1.fc1", "before.3": "ffn1.fc2", "after.0": "ffn2.norm",
+    "after.1": "ffn2.fc1", "after.3": "ffn2.fc2", "attend.norm": "attn_norm", "attend.into": "attn.in_proj",
+    "attend.out": "attn.out_proj", "convolve.norm": "conv.norm", "convolve.into": "conv.pointwise1",
+    "convolve.depth": "conv.depthwise", "convolve.out": "conv.pointwise2", "norm": "norm",
+}  # fmt: skip
+"""Our names of a block's parts, and hama's."""
+
 
 @lru_cache(maxsize=1)
 def arrays() -> dict[str, Tensor]:

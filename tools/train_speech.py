@@ -45,15 +45,9 @@ def begun(net: SpeechNet, packages: Path, prior: np.ndarray) -> None:
     features = [torch.from_numpy(Normaliser(prior)(MelFrames()(x).numpy())) for x in sounds]
     kernel, bias = hama_network.front(features, sounds, net.front.weight.shape[2])
     state = {"front.weight": kernel, "front.bias": bias}
-    names = {
-        "before.0": "ffn1.norm", "before.1": "ffn1.fc1", "before.3": "ffn1.fc2", "after.0": "ffn2.norm",
-        "after.1": "ffn2.fc1", "after.3": "ffn2.fc2", "attend.norm": "attn_norm", "attend.into": "attn.in_proj",
-        "attend.out": "attn.out_proj", "convolve.norm": "conv.norm", "convolve.into": "conv.pointwise1",
-        "convolve.depth": "conv.depthwise", "convolve.out": "conv.pointwise2", "norm": "norm",
-    }  # fmt: skip
     for i, block in enumerate(net.blocks):
         theirs, ours = hama_network.block_weights(i), block.state_dict()
-        for mine, name in names.items():
+        for mine, name in hama_network.PARTS.items():
             for part in ("weight", "bias"):
                 key, value = f"{mine}.{part}", theirs[f"{name}.{part}"]
                 if key == "convolve.depth.weight":  # without most of what it looks ahead

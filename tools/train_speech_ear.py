@@ -39,13 +39,6 @@ _N, _M = len(CURVES), len(CURVES) + len(CONTACTS)
 _PIECE = 14.0  # seconds of one voice that are heard at a time
 MINUTES = {"espeak": 26.0, "flite": 20.0, "piper": 6.0, "noise": 3.0}
 """What is synthesised besides the recordings."""
-_PARTS = {
-    "before.0": "ffn1.norm", "before.1": "ffn1.fc1", "before.3": "ffn1.fc2", "after.0": "ffn2.norm",
-    "after.1": "ffn2.fc1", "after.3": "ffn2.fc2", "attend.norm": "attn_norm", "attend.into": "attn.in_proj",
-    "attend.out": "attn.out_proj", "convolve.norm": "conv.norm", "convolve.into": "conv.pointwise1",
-    "convolve.depth": "conv.depthwise", "convolve.out": "conv.pointwise2", "norm": "norm",
-}  # fmt: skip
-"""Our names of a block's parts, and hama's."""
 
 
 def encoder_of_hama() -> Encoder:
@@ -57,7 +50,7 @@ def encoder_of_hama() -> Encoder:
     }  # fmt: skip
     for i in range(BLOCKS):
         theirs = hama_network.block_weights(i)
-        for ours, name in _PARTS.items():
+        for ours, name in hama_network.PARTS.items():
             for part in ("weight", "bias"):
                 key = f"blocks.{i}.{ours}.{part}"
                 state[key] = theirs[f"{name}.{part}"].reshape(own[key].shape)

@@ -18,14 +18,14 @@ from torch.nn import functional
 from avatar3d.errors import AssetError
 from avatar3d.nets.mel import HOP, SAMPLE_RATE
 from avatar3d.nets.registry import weights
-from avatar3d.nets.speech_motion import CLASSES, CONTACTS, CURVES, ROW
+from avatar3d.nets.speech_motion import CLASSES, CONTACTS, CURVES, ROW, feed_forward
 from avatar3d.typing import typed
 
 OUTPUTS = len(CURVES) + len(CONTACTS) + len(CLASSES)
 WIDTH, BLOCKS = 144, 4
 TAPPED = (1, 3)
 """Blocks whose output is read."""
-_HEADS, _WIDE, _TAPS, _BANDS, _WINDOW = 4, 576, 31, 80, 400
+_HEADS, _TAPS, _BANDS, _WINDOW = 4, 31, 80, 400
 _READ = 128
 _PIECE, _MARGIN = 20 * SAMPLE_RATE // ROW, 2 * SAMPLE_RATE // ROW
 """Rows that are heard at a time, and rows on both sides that are heard with them."""
@@ -38,7 +38,7 @@ class _EncoderBlock(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.before, self.after = _feed(), _feed()
+        self.before, self.after = feed_forward(), feed_forward()
         self.attend = nn.ModuleDict(
             {"norm": nn.LayerNorm(WIDTH), "into": nn.Linear(WIDTH, 3 * WIDTH), "out": nn.Linear(WIDTH, WIDTH)}
         )
@@ -62,10 +62,6 @@ class _EncoderBlock(nn.Module):
         gated = functional.glu(self.convolve["into"](self.convolve["norm"](x)), 2)
         x = x + self.convolve["out"](functional.silu(self.convolve["depth"](gated.mT).mT))
         return self.norm(x + 0.5 * self.after(x))
-
-
-def _feed() -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, _WIDE), nn.SiLU(), nn.Linear(_WIDE, WIDTH))
 
 
 class Encoder(nn.Module):

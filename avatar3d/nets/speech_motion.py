@@ -62,7 +62,7 @@ class _Block(nn.Module):
 
     def __init__(self, ahead: int) -> None:
         super().__init__()
-        self.before, self.after = _feed(), _feed()
+        self.before, self.after = feed_forward(), feed_forward()
         self.attend = nn.ModuleDict(
             {"norm": nn.LayerNorm(_WIDTH), "into": nn.Linear(_WIDTH, 3 * _WIDTH), "out": nn.Linear(_WIDTH, _WIDTH)}
         )
@@ -92,7 +92,8 @@ class _Block(nn.Module):
         return x, [keys[:, -_MEMORY:], gates[:, count:], late[:, count:]]
 
 
-def _feed() -> nn.Sequential:
+def feed_forward() -> nn.Sequential:
+    """The part of a conformer block before and after the others."""
     return nn.Sequential(
         nn.LayerNorm(_WIDTH), nn.Linear(_WIDTH, _WIDE), nn.SiLU(), nn.Linear(_WIDE, _WIDTH)
     )  # fmt: skip

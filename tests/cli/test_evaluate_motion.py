@@ -66,7 +66,7 @@ def test_bad_calls(talk, tmp_path, capsys):
     assert "has no sound, which --baselines needs" in capsys.readouterr().err
 
 
-def test_speech_beats_nothing_and_is_fast(data, capsys):
+def test_speech_beats_loudness_and_tells_its_speed(data, capsys):
     folder = data("audio_motion_pairs/echomimic_video_tracked")
     sound, truth = folder / "movie_0_clip_0.wav", folder / "mediapipe478_landmarks_DERIVED.npz"
     assert main(["evaluate-motion", str(sound), "--against", str(truth), "--baselines", "--json"]) == 0

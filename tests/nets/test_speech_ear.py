@@ -1,6 +1,5 @@
 """The ear that hears sound as a whole: its rows, that pieces and levels do not matter, and what it hears."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -9,25 +8,19 @@ import torch
 
 from avatar3d.drive.speech.coarticulation import articulate
 from avatar3d.drive.speech.phones import articulations
-from avatar3d.drive.speech.synthesis import synthesize
 from avatar3d.evaluate.speech_motion import correlation, lip_opening
 from avatar3d.nets import NETWORKS, speech_ear
 from avatar3d.nets.registry import WEIGHTS
 from avatar3d.nets.speech_ear import OUTPUTS, hear_whole, load_ear
 from avatar3d.nets.speech_motion import CONTACTS, CURVES, ROW, VOWELS, answered, spread
-from avatar3d.sound import resample_audio
 
-SENTENCE = "My mother bought a big brown bag of plump apples, and Bob mopped up the milk."
 CLOSED, CLASS = len(CURVES), len(CURVES) + len(CONTACTS)
 
 
 @pytest.fixture(scope="module")
-def spoken():
-    """A sentence by a variant of espeak-ng that was held out of training, its 16 kHz sound, and what was heard."""
-    if not shutil.which("espeak-ng"):
-        pytest.skip("espeak-ng is not installed")
-    speech = synthesize(SENTENCE, voice="espeak-ng:f4")
-    samples = resample_audio(speech.samples, speech.rate, 16000)
+def spoken(said):
+    """The sentence, its 16 kHz sound, and what was heard."""
+    speech, samples = said
     return speech, samples, hear_whole(samples)
 
 

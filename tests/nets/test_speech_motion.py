@@ -1,30 +1,21 @@
 """The network that hears the mouth: what it answers to known speech, and how it takes its input."""
 
-import shutil
-
 import pytest
 import torch
 
 from avatar3d.drive.speech.coarticulation import articulate
 from avatar3d.drive.speech.phones import articulations
-from avatar3d.drive.speech.synthesis import synthesize
 from avatar3d.evaluate.speech_motion import correlation, lip_opening
 from avatar3d.nets import NETWORKS
 from avatar3d.nets.registry import WEIGHTS
 from avatar3d.nets.speech_motion import CURVES, LOOKAHEAD, ROW, SpeechMotionNet, SpeechNet, spread
-from avatar3d.sound import resample_audio
 from avatar3d.types import ARKIT_INDEX
-
-SENTENCE = "My mother bought a big brown bag of plump apples, and Bob mopped up the milk."
 
 
 @pytest.fixture(scope="module")
-def spoken():
-    """A sentence by a variant of espeak-ng that was held out of training, its sound, and what was heard."""
-    if not shutil.which("espeak-ng"):
-        pytest.skip("espeak-ng is not installed")
-    speech = synthesize(SENTENCE, voice="espeak-ng:f4")
-    samples = resample_audio(speech.samples, speech.rate, 16000)
+def spoken(said):
+    """The sentence, its sound, and what was heard."""
+    speech, samples = said
     net = SpeechMotionNet()
     first, rest = net.push(samples), net.flush()
     heard = {name: torch.cat([getattr(first, name), getattr(rest, name)])

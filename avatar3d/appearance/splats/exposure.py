@@ -54,7 +54,7 @@ def balance(shots: list[Shot]) -> Balance | None:
     whole = [s for s in shots if not s.close]
     if len(whole) < 3 or len({s.image.shape for s in whole}) > 1:
         return None
-    logs = torch.stack(list(_logs(whole)))
+    logs = torch.stack(_logs(whole))
     gain, background = torch.zeros(len(whole), 1, 3), logs[0]
     for _ in range(3):
         background = (logs - gain).nanmedian(0).values
