@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from head_asset import atlas, expressions, eyes, identity, regions, rig, source, topology
+from head_asset.teeth import COLUMNS
 from safetensors.numpy import save_file
 
 from avatar3d.models.lids import close_lids
@@ -31,8 +32,13 @@ LID_OVERLAP = 0.0011  # metres; eyes that open wider than the mean head's close 
 UPPER_TEETH = (0.0, -2.2e-3, 0.4e-3)  # metres; so that they show by 3 to 4 mm below a parted upper lip
 LOWER_TEETH, TONGUE = 4.5e-3, 2.5e-3
 """Metres by which the lower front teeth and the tongue's tip go down further with the jaw: upstream's lip falls by
-32 mm where the teeth fall by 22, and would leave them standing free. Not at the sides, and not the gums' roots: they
-would come through the skin."""
+32 mm where the teeth fall by 22, and would leave them standing free. Not the gums' roots: they would come through the
+skin."""
+SIDE_TEETH = 9e-3
+"""The same for the edges of canines and molars, towards their own roots: the corners of an open mouth fall below them,
+and they would stand in it like fangs."""
+SIDE_PROFILE = np.array([0.0, 0.25, 0.65, 1.0, 1.0, 0.3], np.float32)
+"""Of that, along a tooth's profile (`teeth.PROFILE`)."""
 OUT = Path(__file__).resolve().parents[1] / "avatar3d" / "models" / "assets" / "head.safetensors"
 
 
@@ -62,7 +68,12 @@ def lower_teeth(basis: np.ndarray, template: np.ndarray, masks: dict[str, np.nda
     crown = np.clip((template[:, 1] + np.float32(0.048)) / np.float32(0.010), 0, 1)
     row = basis[ARKIT_INDEX["jawOpen"]]
     teeth = masks["teeth_lower"] | masks["gums_lower"]
-    row[teeth, 1] -= (np.float32(LOWER_TEETH) * front * crown)[teeth].astype(basis.dtype)
+    side = np.clip((np.abs(template[masks["teeth_lower"], 0]) - np.float32(0.009)) / np.float32(0.006), 0, 1)
+    fall = np.float32(LOWER_TEETH) * front * crown
+    fall[masks["teeth_lower"]] = np.maximum(
+        fall[masks["teeth_lower"]], np.float32(SIDE_TEETH) * side * np.tile(SIDE_PROFILE, COLUMNS)
+    )
+    row[teeth, 1] -= fall[teeth].astype(basis.dtype)
     row[masks["tongue"], 1] -= (np.float32(TONGUE) * front)[masks["tongue"]].astype(basis.dtype)
 
 

@@ -35,6 +35,9 @@ GUM = (0.34, 0.115, 0.105)
 SHADOW = 0.03
 """Metres behind the lips at which the inside of a mouth has half the light: renderers cast no shadow there."""
 
+FRONT_TEETH, CHEEK_SHADOW = 3e-3, 1.4e-2
+"""Metres by which an arch recedes before cheeks shade it, and from there to half the light."""
+
 
 @dataclass(frozen=True)
 class Tints:
@@ -241,6 +244,7 @@ def paint_mouth(rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints) 
             colour = torch.tensor(GUM) * (1 - 0.8 * depth)
         else:
             # the arch darkens towards the molars, in the shadow of the cheeks
-            colour = tints.teeth * (1 - 0.75 * _step(depth, 0.12, 0.75))
+            along = (position[:, 2].max() - FRONT_TEETH - position[:, 2:]).clamp_min(0)
+            colour = tints.teeth / (1 + (along / CHEEK_SHADOW).square())
         out.append((pick, colour))
     return out

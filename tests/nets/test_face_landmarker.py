@@ -36,7 +36,7 @@ def test_golden_business_person(data, landmarker):
     height, width = image.shape[:2]
     expected = np.array(table["normalized_landmarks_xyz"]) * [width, height, width]
     interocular = float(np.linalg.norm(expected[33, :2] - expected[263, :2]))
-    detection = landmarker._detector.detect(image)[0]
+    detection = landmarker._search.detector.detect(image)[0]
     reading = LandmarkNet()(image, window_of_detection(detection))
     assert error(reading.points, expected, interocular) < 0.7  # measured 0.53
     depth = np.abs(reading.points[:, 2] - expected[:, 2]).mean() / interocular

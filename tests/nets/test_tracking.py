@@ -55,7 +55,7 @@ def test_a_face_is_followed_into_profile(data):
 def test_detector_is_not_run_while_the_face_is_followed(demo_frames, monkeypatch):
     follower = FaceLandmarker(blendshapes=False)
     follower.track(demo_frames[0])
-    monkeypatch.setattr(follower._detector, "_network", None)
+    monkeypatch.setattr(follower._search.detector, "_network", None)
     for frame in demo_frames[1:]:
         assert len(follower.track(frame)) == 1
 
