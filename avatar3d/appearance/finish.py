@@ -212,7 +212,7 @@ def _inside(rig: Rig, chart: Chart, tints: Tints) -> list[tuple[Tensor, Tensor]]
     }
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     eyes = faces_in(rig, region(rig, "eyeball"))
-    painted = paint_mouth(rig, chart, masks, tints)
+    painted = paint_mouth(rig, chart, masks, tints, rig.regions.get("teeth_gaps"))
     return painted + ([paint_eyes(rig, chart, eyes, tints)] if eyes.any() else [])
 
 

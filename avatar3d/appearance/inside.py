@@ -37,6 +37,8 @@ SHADOW = 0.03
 
 FRONT_TEETH, CHEEK_SHADOW = 3e-3, 1.4e-2
 """Metres by which an arch recedes before cheeks shade it, and from there to half the light."""
+GAP_SHADE = 0.45
+"""Share of the light that the gap between two teeth takes."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,9 @@ def fit_sphere(points: Float[Tensor, "n 3"]) -> tuple[Tensor, float]:
     return mean + x[:3].float(), float((x[3] + x[:3] @ x[:3]).clamp_min(1e-12).sqrt())
 
 
-def paint_mouth(rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints) -> list[tuple[Tensor, Tensor]]:
+def paint_mouth(
+    rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints, gaps: Tensor | None = None
+) -> list[tuple[Tensor, Tensor]]:
     """Texels and linear colours of cavity, tongue, teeth, gums, and of the lining behind the lids.
 
     Args:
@@ -215,6 +219,7 @@ def paint_mouth(rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints) 
         chart: The texels.
         masks: Face masks `[f]` of "mouth_cavity", "tongue", "teeth", "gum", "eye_socket"; missing ones are skipped.
         tints: Measured colours.
+        gaps: Vertices `[v]` between two teeth, where the model tells.
     """
     faces, out = rig.faces.long(), []
     inner = torch.zeros(len(faces), dtype=torch.bool)
@@ -246,5 +251,8 @@ def paint_mouth(rig: Rig, chart: Chart, masks: dict[str, Tensor], tints: Tints) 
             # the arch darkens towards the molars, in the shadow of the cheeks
             along = (position[:, 2].max() - FRONT_TEETH - position[:, 2:]).clamp_min(0)
             colour = tints.teeth / (1 + (along / CHEEK_SHADOW).square())
+            if gaps is not None:
+                gap = chart.interpolate(gaps[:, None].float(), faces, pick)
+                colour = colour * (1 - GAP_SHADE * gap.pow(5))
         out.append((pick, colour))
     return out

@@ -52,10 +52,13 @@ def build(source: Source, topology: Topology, mean: np.ndarray, shapes: np.ndarr
         out[f"eyeball_{side}"] = mask(np.r_[ball])
         for name, count in (("iris", eyes.IRIS_RINGS), ("pupil", eyes.PUPIL_RINGS)):
             out[f"{name}_{side}"] = mask(np.r_[ball.start : ball.start + 1 + count * eyes.SEGMENTS])
+    gaps = {}
     for row in ("upper", "lower"):
         block = topology.blocks[f"teeth_{row}"]
         out[f"teeth_{row}"] = mask(np.r_[block])
+        gaps[row] = block.start + np.flatnonzero(teeth.borders())
         out[f"gums_{row}"] = mask(block.start + np.flatnonzero(np.arange(teeth.ROW_VERTICES) % teeth.PROFILE < 2))
+    out["teeth_gaps"] = mask(np.r_[gaps["upper"], gaps["lower"]])
     out["tongue"] = mask(topology.vertices_of("tongue"))
     out["mouth_cavity"] = mask(topology.vertices_of("mouth_cavity"))
 

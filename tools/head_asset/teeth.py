@@ -38,6 +38,12 @@ def row_mirror() -> np.ndarray:
     return index[::-1].ravel()
 
 
+def borders() -> np.ndarray:
+    """`[ROW_VERTICES]` which vertices of one arch lie between two teeth, below the gum line."""
+    index = np.arange(ROW_VERTICES)
+    return ((index // PROFILE - COLUMNS // 2) % COLUMNS_PER_TOOTH == 0) & (index % PROFILE >= 2)
+
+
 def split(quads: np.ndarray) -> np.ndarray:
     """Triangles, the diagonal mirrored about the midline column."""
     out = []
