@@ -32,7 +32,7 @@ TONGUE = (0.30, 0.085, 0.080)
 CAVITY = (0.085, 0.018, 0.016)
 SOCKET = (0.22, 0.085, 0.075)  # the lining behind the lids' edges
 GUM = (0.34, 0.115, 0.105)
-SHADOW = 0.03
+SHADOW = 0.018
 """Metres behind the lips at which the inside of a mouth has half the light: renderers cast no shadow there."""
 
 FRONT_TEETH, CHEEK_SHADOW = 3e-3, 1.4e-2

@@ -35,6 +35,8 @@ class TrackConfig:
     """Cost of an expression coefficient at 1, in units of half a squared sigma; draws unused ones to zero."""
     expression_sigma: float = 2.0
     """Gaussian prior on expression coefficients."""
+    told_sigma: float = 0.12
+    """Error of the detector's own coefficients, where they are asked for; see `track.told`."""
     focal_sigma: float = 0.25
     """Prior on the logarithm of an unknown focal length about 1.2 times the longer side of the picture."""
     hint_sigma: float = 0.05

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from avatar3d.track.observe import Observations
+from avatar3d.track.told import believed
+from avatar3d.types.arkit import ARKIT_NAMES
 from avatar3d.types.camera import Camera
 
 LONGER_SIDE = 1.2
@@ -46,6 +48,8 @@ class Detections:
     """Instant of every picture, where cameras are synchronised; ascending from 0."""
     spread: Float[Tensor, "t l"] | None = None
     """Standard error of every landmark in pixels, where the detector tells it."""
+    scores: Float[Tensor, "t 52"] | None = None
+    """The detector's own coefficients, in ARKit's order, where they are asked for; see `told`."""
 
     @property
     def seen(self) -> Tensor:
@@ -62,7 +66,7 @@ def observations(detections: Detections, *, minimum: float) -> Observations:
     """Detections of at least this presence as the solvers take them. The world is the camera's, or the rig's."""
     usable = detections.seen & (detections.presence >= minimum)
     landmarks = torch.where(usable[:, None, None], detections.landmarks, 0).double()
-    instants = detections.instants
+    instants = detections.instants.long()
     confidence = torch.where(usable, detections.presence.double().clamp(0, 1), 0)
     poses, principal = [], []
     for lens in detections.lenses:
@@ -71,14 +75,23 @@ def observations(detections: Detections, *, minimum: float) -> Observations:
         poses.append(lens.camera.T_camera_world if rig else torch.eye(4).double())
         middle = torch.tensor([lens.width / 2, lens.height / 2]).double()
         principal.append(lens.camera.K[:2, 2] if known else middle)
+    frames = int(instants.max()) + 1
+    scores, trust = torch.zeros(frames, len(ARKIT_NAMES)).double(), torch.zeros(frames).double()
+    if detections.scores is not None:
+        weight = torch.where(usable, believed(landmarks), 0)
+        scores.index_add_(0, instants, weight[:, None] * detections.scores.double().nan_to_num(0))
+        trust.index_add_(0, instants, weight)
+        scores /= trust[:, None].clamp_min(1e-6)
     return Observations(
+        scores=scores,
+        trust=trust.clamp(max=1),
         detections=landmarks,
         confidence=confidence[:, None].expand(landmarks.shape[:2]).contiguous(),
         camera=detections.camera.long(),
-        frame=instants.long(),
+        frame=instants,
         T_camera_world=torch.stack(poses),
         principal=torch.stack(principal),
-        frames=int(instants.max()) + 1,
+        frames=frames,
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from avatar3d.geometry.rotation import matrix_to_quat, quat_to_matrix, slerp
 from avatar3d.ops import NormalEquations, solve_normal_equations
 from avatar3d.track.config import TrackConfig
-from avatar3d.track.observe import Observations, State, equations, measurement_weights, per_frame
+from avatar3d.track.observe import Observations, State, equations, expression_prior, measurement_weights, per_frame
 from avatar3d.track.problem import Problem
 from avatar3d.track.smooth import expected_differences, second_differences, solve_smooth
 
@@ -18,14 +18,14 @@ STRIDE = 8
 """Frames between those that are fitted from nothing; the others start from between them."""
 
 
-def _priors(problem: Problem, eq: NormalEquations, state: State) -> tuple[Tensor, Tensor, Tensor]:
+def _priors(problem: Problem, obs: Observations, eq: NormalEquations, state: State) -> tuple[Tensor, Tensor, Tensor]:
     """H, g and cost in double precision with the priors on expressions."""
     e = problem.expressions
     H, g = eq.H.double(), eq.g.double()
-    H.diagonal(dim1=1, dim2=2)[:, :e] += problem.ridge
-    g[:, :e] += problem.ridge * state.expression + problem.l1
-    x = state.expression
-    return H, g, eq.cost.double() + (0.5 * problem.ridge * x.square() + problem.l1 * x).sum(1)
+    curvature, slope, value = expression_prior(problem, obs, state)
+    H.diagonal(dim1=1, dim2=2)[:, :e] += curvature
+    g[:, :e] += slope
+    return H, g, eq.cost.double() + value
 
 
 def _bounds(problem: Problem, state: State) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def fit_independently(problem: Problem, obs: Observations, state: State, config:
 
     def evaluate(at: State) -> tuple[Tensor, Tensor, Tensor]:
         eq = equations(problem, part, at, weights, config, shared=False, dtype=torch.float32, rows=rows)
-        return _priors(problem, per_frame(part, eq), at)
+        return _priors(problem, part, per_frame(part, eq), at)
 
     H, g, cost = evaluate(own)
     damping = torch.full_like(cost, 1e-3)
@@ -164,7 +164,7 @@ def smooth_window(
             part, equations(problem, part, own, weights, config, shared=False, dtype=torch.float32, rows=rows)
         )
         H, g = state.t.new_zeros(obs.frames, n, n), state.t.new_zeros(obs.frames, n)
-        H[seen], g[seen], _ = _priors(problem, eq, own)
+        H[seen], g[seen], _ = _priors(problem, part, eq, own)
         lower, upper = _bounds(problem, state)
         step = solve_smooth(H, g, second_differences(state) - expected, weight, lower, upper, fixed)
         state = state.moved(step, problem)

@@ -155,10 +155,10 @@ def _linearise(
     S.diagonal()[:cameras] += precision
     gs[:cameras] += precision * away
     cost += 0.5 * float((precision * away.square()).sum())
-    l1 = problem.l1
-    H.diagonal(dim1=1, dim2=2)[:, :e] += problem.ridge
-    g[:, :e] += problem.ridge * state.expression + l1
-    cost += float((0.5 * problem.ridge * state.expression.square() + l1 * state.expression).sum())
+    curvature, slope, value = observe.expression_prior(problem, obs, state)
+    H.diagonal(dim1=1, dim2=2)[:, :e] += curvature
+    g[:, :e] += slope
+    cost += float(value.sum())
     return _Linear(H, g, C, S, gs, cost)
 
 

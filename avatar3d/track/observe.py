@@ -32,6 +32,10 @@ class Observations:
     T_camera_world: Float[Tensor, "c 4 4"]
     principal: Float[Tensor, "c 2"]
     frames: int
+    scores: Float[Tensor, "t 52"]
+    """The detector's own coefficients at every instant."""
+    trust: Float[Tensor, "t"]
+    """How far they are believed, 0..1."""
 
     def at(self, frames: Int[Tensor, "t"]) -> "Observations":
         """The pictures of some instants, in that order."""
@@ -42,7 +46,7 @@ class Observations:
         keep = keep[order[keep].argsort(stable=True)]
         return replace(
             self, detections=self.detections[keep], confidence=self.confidence[keep], camera=self.camera[keep],
-            frame=order[keep], frames=len(frames),
+            frame=order[keep], frames=len(frames), scores=self.scores[frames], trust=self.trust[frames],
         )  # fmt: skip
 
 
@@ -66,6 +70,15 @@ class State:
         expression = torch.minimum(torch.maximum(self.expression + step[:, :e], problem.lower), problem.upper)
         R = rotvec_to_matrix(step[:, e : e + 3]) @ self.R
         return replace(self, expression=expression, R=R, t=self.t + step[:, e + 3 : e + 6])
+
+
+def expression_prior(problem: Problem, obs: Observations, state: State) -> tuple[Tensor, Tensor, Tensor]:
+    """Curvature [t, e], slope [t, e] and value [t] of the cost of expressions: small ones, and those that were told."""
+    x = state.expression
+    weight = obs.trust[:, None] * problem.told_precision
+    away = x - obs.scores @ problem.told
+    value = 0.5 * problem.ridge * x.square() + problem.l1 * x + 0.5 * weight * away.square()
+    return problem.ridge + weight, problem.ridge * x + problem.l1 + weight * away, value.sum(1)
 
 
 def camera_poses(obs: Observations, state: State) -> Float[Tensor, "o 4 4"]:

@@ -13,6 +13,7 @@ from avatar3d.models.linear import LinearModel
 from avatar3d.ops import LandmarkRows
 from avatar3d.track import scheme
 from avatar3d.track.config import TrackConfig
+from avatar3d.track.told import slopes
 from avatar3d.types.arkit import ARKIT_INDEX
 
 SCHEME = "mediapipe478"
@@ -48,6 +49,10 @@ class Problem:
     ridge: Float[Tensor, "e"]
     """Inverse variance of the prior on every expression coefficient."""
     l1: Float[Tensor, "e"]
+    told: Float[Tensor, "52 e"]
+    """Coefficients over those of the detector's network."""
+    told_precision: Float[Tensor, "e"]
+    """Inverse variance of a coefficient about what the network tells; zero where it is not asked."""
     joints: tuple[tuple[str, int], ...] = ()
     """Joint and axis of the expression columns behind the model's own."""
 
@@ -104,6 +109,7 @@ def make_problem(model: LinearModel, config: TrackConfig) -> Problem:
                 upper[i] = 0
     for i, (joint, _) in enumerate(joints):
         ridge[e - len(joints) + i] = _JOINT_SIGMA[joint] ** -2
+    told = slopes(model.expression_names) if arkit else torch.zeros(len(ARKIT_INDEX), e).double()
     lids = len(scheme.LID_PAIRS)
     pair_sigma = torch.full((lids + len(scheme.LIP_PAIRS),), config.lip_sigma).double()
     pair_sigma[:lids] = config.lid_sigma
@@ -121,6 +127,8 @@ def make_problem(model: LinearModel, config: TrackConfig) -> Problem:
         upper=upper,
         ridge=ridge,
         l1=l1,
+        told=told,
+        told_precision=told.amax(0).sign() * config.told_sigma**-2,
         joints=joints,
     )
 

@@ -1,6 +1,6 @@
 """Tracks synthetic clips and measures the result against what is known about them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from avatar3d.render import render_mesh
 from avatar3d.render.shading import ambient_light, directional_light
 from avatar3d.track import Detections, Lens, TrackConfig, track_landmarks
 from avatar3d.track.calibration import calibrated
+from avatar3d.track.told import scores_of
 from avatar3d.types.track import Track
 
 
@@ -138,4 +139,4 @@ def detect(clip: SyntheticClip, images: list[Tensor]) -> Detections:
         faces = net.track(image.numpy())
         if faces:
             points[i], presence[i] = faces[0].points[:, :2], faces[0].presence
-    return calibrated(detections(clip, points, presence), models.load("head"))
+    return calibrated(replace(detections(clip, points, presence), scores=scores_of(points)), models.load("head"))
