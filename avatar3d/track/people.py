@@ -72,4 +72,5 @@ def _part(detections: Detections, frames: Bool[Tensor, "t"]) -> Detections:
         detections, landmarks=detections.landmarks[frames], presence=detections.presence[frames],
         camera=detections.camera[frames], time=detections.time[frames], cuts=(),
         spread=None if detections.spread is None else detections.spread[frames],
+        scores=None if detections.scores is None else detections.scores[frames],
     )  # fmt: skip
