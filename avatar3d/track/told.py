@@ -14,7 +14,7 @@ from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
 from avatar3d.typing import typed
 
 SLOPES = {
-    "jawOpen": 0.85, "mouthPucker": 0.6, "mouthSmileLeft": 0.65, "mouthSmileRight": 0.65, "mouthUpperUpLeft": 1.1,
+    "jawOpen": 0.85, "mouthPucker": 0.6, "mouthSmileLeft": 0.8, "mouthSmileRight": 0.8, "mouthUpperUpLeft": 1.1,
     "mouthUpperUpRight": 1.1, "mouthLeft": 1.2, "mouthRight": 1.2,
 }  # fmt: skip
 """What a coefficient is where the network says 1: by how both vary within six clips (correlation 0.7 to 0.9). Brows
