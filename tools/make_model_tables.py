@@ -3,6 +3,7 @@
     python tools/make_model_tables.py flame_zero_pose.obj --symmetric head_template.obj [--views 500]
     python tools/make_model_tables.py FaceXModel
     python tools/make_model_tables.py ARKit_reference_blendshapes.zip
+    python tools/make_model_tables.py FaceXModel --mixture      # when only shapes of `head` have changed
 
 Their vertex order is fixed, so tables made once serve every file of the model. They are learned from pictures of the
 model: first as it is, then painted with the regions and moved by the shapes that the first landmarks let us carry over
@@ -18,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from make_landmarks import OUT, judge, landmark_network
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from avatar3d import models
 from avatar3d.models import embedding, flame
@@ -26,6 +29,7 @@ from avatar3d.models.linear import LinearModel
 from avatar3d.models.obj import read_obj
 from avatar3d.models.symmetry import mirror_map
 from avatar3d.models.tables import save_tables, shape_mixture
+from avatar3d.storage import replacing
 
 
 def bare_model(path: Path, symmetric: Path) -> LinearModel:
@@ -48,6 +52,16 @@ def bare_model(path: Path, symmetric: Path) -> LinearModel:
     )  # fmt: skip
 
 
+def remix(path: Path, head: LinearModel, model: LinearModel) -> None:
+    """Computes the packaged mixture of shapes anew, in place; all else stays as it was."""
+    found = correspond(head, model)
+    with safe_open(path, framework="pt") as file:
+        tensors, about = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+    tensors["mixture"] = shape_mixture(head, model, found).half()
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, about)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mesh", type=Path)
@@ -55,8 +69,13 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path)
+    parser.add_argument("--mixture", action="store_true", help="only what the model's shapes are in terms of head's")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.mixture:
+        model = models.load(args.mesh)
+        remix(args.out or OUT / f"{model.name}_tables.safetensors", models.load("head"), model)
+        return
 
     head, detect = models.load("head"), landmark_network()
     model = bare_model(args.mesh, args.symmetric) if args.symmetric else models.load(args.mesh, landmarks=False)
