@@ -99,7 +99,7 @@ NETWORKS: dict[str, Network] = {
         Network(
             name="stabilizer",
             file="stabilizer.safetensors",
-            sha256="d6ff2fe90407c2051deed91a818dc26f05f12bb806ee24650ed385e9f0550489",
+            sha256="f11636c3e3081e791b3b0103dd602c0ca0d6bfef859f9cff2aeabb7b808dc1b6",
             licence="Apache-2.0",
             source="tools/train_stabilizer.py on pairs drawn from the packaged head model",
             task="where a face lies, and which of its skin stayed with the skull (avatar3d.stabilize)",

@@ -123,7 +123,7 @@ def close_lips(curves: Float[Tensor, "t 52"], closed: Float[Tensor, "t"]) -> Flo
 
 @typed
 def open_lips(curves: Float[Tensor, "t 52"], wanted: Float[Tensor, "t"]) -> Float[Tensor, "t 52"]:
-    """Keeps lips at least so far apart (a smile presses them together), by lowering the jaw as much as that takes.
+    """Keeps lips at least so far apart (pursing presses them together), by lowering the jaw as much as that takes.
 
     Args:
         curves: ARKit coefficients.
