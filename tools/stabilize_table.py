@@ -101,6 +101,18 @@ def errors(T: Tensor, pair: Pair) -> tuple[float, float]:
     return float(torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))), float(distance.quantile(0.95))
 
 
+def sequences(data: Path, folder: Path, frames: int) -> None:
+    """Prints errors over the recording's first frames, stabilised together, without welds."""
+    print("| sequence | mean | worst frame |\n|---|---|---|")
+    for title, source, part in (("ICT, face", sets.ict(data), "face"), ("ARKit", sets.arkit(data, folder), "all")):
+        pairs = sets.pairs(source, data, part=part, count=frames - 1, in_order=True)
+        meshes = torch.stack([pairs[0].a, *(p.b for p in pairs)])
+        found = stabilize.stabilize_meshes(meshes, pairs[0].faces, welds=False)
+        table = torch.tensor([errors(T, p) for T, p in zip(found.T_frame_anchor[1:], pairs, strict=True)])
+        cells = ["{:.3f} / {:.3f}".format(*row.tolist()) for row in (table.mean(0), table.amax(0))]
+        print(f"| {title} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,12 +121,17 @@ def main() -> None:
     parser.add_argument("--weights", help="networks in place of the packaged ones")
     parser.add_argument("--without", nargs="*", default=[], help="methods to leave out")
     parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--sequence", type=int, metavar="FRAMES", help="instead: so many frames together")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.weights:
         networks = packaged.read_networks(arguments.weights)
         packaged.networks = lambda: networks
     data = Path(os.environ.get("AVATAR3D_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
+    if arguments.sequence:
+        with tempfile.TemporaryDirectory() as folder:
+            sequences(data, Path(folder), arguments.sequence)
+        return
     methods = [m for m in METHODS if m not in arguments.without]
     lines = ["| set | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
     print("\n".join(lines), flush=True)

@@ -164,7 +164,8 @@ def slid(source: Source, change: np.ndarray, rng: np.random.Generator) -> Tensor
 
 def pairs(
     source: Source, data: Path, *, part: str, count: int = 60, noise_mm: float = 0.0, missing: float = 0.0,
-    sliding: bool = False, only: str | None = None, still: bool = False, gain: float = 1.0, seed: int = 0,
+    sliding: bool = False, only: str | None = None, still: bool = False, gain: float = 1.0, in_order: bool = False,
+    seed: int = 0,
 ) -> list[Pair]:  # fmt: skip
     """Pairs of frames of the recording.
 
@@ -179,14 +180,15 @@ def pairs(
         only: A shape that goes from 0 to 1 between the two, all else at rest.
         still: No head motion at all.
         gain: Of the recorded coefficients.
+        in_order: The recording's first frame, at rest where it is, with those that follow it; of one person.
         seed: Of everything random.
     """
     rng = np.random.default_rng(seed)
     values, R = recording(data)
     index = [ARKIT_INDEX[n] for n in source.names]
-    out = []
-    for _ in range(count):
-        i, j = rng.choice(len(values), 2, replace=False)
+    out, someone = [], torch.from_numpy(rng.normal(size=len(source.identities))) if in_order else None
+    for n in range(count):
+        i, j = (0, n + 1) if in_order else rng.choice(len(values), 2, replace=False)
         before, after = gain * values[i], gain * values[j]
         if only:
             before[:], after[:] = 0, 0
@@ -195,7 +197,7 @@ def pairs(
                     after[ARKIT_INDEX[name]] = rng.uniform(0.3, 1)
         person = source.neutral
         if len(source.identities):
-            weights = torch.from_numpy(rng.normal(size=len(source.identities)))
+            weights = torch.from_numpy(rng.normal(size=len(source.identities))) if someone is None else someone
             person = person + torch.einsum("k,kvc->vc", weights, source.identities)
 
         def shape(c: np.ndarray, person: Tensor = person) -> Tensor:
