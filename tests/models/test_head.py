@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 
 from avatar3d.data import packaged
 from avatar3d.errors import AssetError
+from avatar3d.geometry.surface import points_on_faces
 from avatar3d.models.head import load_head, read_head
 from avatar3d.models.lids import close_lids
+from avatar3d.models.registry import load
 from avatar3d.ops import rasterize
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES, mirrored_name
 
@@ -308,3 +310,27 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path):
     save_file({"x": torch.zeros(1)}, foreign)
     with pytest.raises(AssetError, match="expected 'avatar3d.head' version 1"):
         read_head(foreign)
+
+
+def test_a_smile_leaves_closed_lips_closed():
+    """It widens the mouth and draws its corners back; the lower lip's edge rises as far as the upper one's."""
+    model = load("head")
+    names, e = list(model.expression_names), model.landmarks["mediapipe478"]
+    smile = sum(model.expression_basis[names.index(f"mouthSmile{side}")].float() for side in ("Left", "Right"))
+    moved = 1e3 * points_on_faces(smile, model.faces, e.faces, e.weights)
+    for upper, lower in ((13, 14), (312, 317), (311, 402), (310, 318), (415, 324)):
+        assert moved[upper, 1] - moved[lower, 1] < 0.3
+    out, up, back = moved[291].tolist()
+    assert out > 6 and 8 < up < 12 and back < -7
+
+
+def test_side_teeth_keep_out_of_an_open_mouth(model):
+    """With the jaw open their edges go down by more than the jaw takes their roots."""
+    fall = -model.expression_basis[list(model.expression_names).index("jawOpen")][:, 1].float()
+    lower = torch.nonzero(model.regions["teeth_lower"])[:, 0].view(-1, 6)  # columns from right to left, gum to inside
+    column = lower[32]
+    assert model.template[column[3], 0].abs() > 0.015
+    assert fall[column[3]] - fall[column[0]] > 5e-3
+    gaps = model.regions["teeth_gaps"]
+    assert not (gaps & ~(model.regions["teeth_upper"] | model.regions["teeth_lower"])).any()
+    assert gaps.sum() == 2 * 15 * 4  # both sides of 14 teeth, four vertices of the profile below the gums
