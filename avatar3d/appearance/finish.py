@@ -10,7 +10,8 @@ from torch.nn.functional import max_pool2d
 
 from avatar3d.appearance.chart import Chart, mirrored_uv
 from avatar3d.appearance.complete import best_patch, fill_gutters, random_phase, spread_over_mesh, vertex_means
-from avatar3d.appearance.inside import Tints, paint_eyes, paint_mouth
+from avatar3d.appearance.eyes import paint_eyes, with_lashes
+from avatar3d.appearance.inside import Tints, paint_mouth
 from avatar3d.appearance.light import FLOOR
 from avatar3d.appearance.observe import bilinear
 from avatar3d.appearance.regions import faces_in, hairy, region, skin_faces
@@ -185,25 +186,13 @@ def finish(
     detail = sure_fine[:, None] * detail + (1 - sure_fine[:, None]) * unseen
     linear = (up[:, 3:6] + detail).exp()
 
-    linear = linear * _lashes(rig, chart)[:, None]
+    linear = with_lashes(linear, rig, chart, tints.lashes)
     seen = sure_fine > 0.5
     for pick, colours in _inside(rig, chart, tints):
         linear[pick], seen[pick] = colours, False
     image = chart.image(linear_to_srgb(linear.clamp(FLOOR, 1)))
     covered = chart.image(torch.ones(chart.count)) > 0
     return fill_gutters(image, covered), chart.image(seen.float()) > 0
-
-
-def _lashes(rig: Rig, chart: Chart) -> Tensor:
-    """Darkening of the lids' edges, which bare skin at the eyeball lacks."""
-    faces = rig.faces.long()
-    lining = faces_in(rig, region(rig, "eye_socket"))
-    edge = torch.zeros(len(rig.neutral))
-    edge[faces[lining].unique()] = 1
-    edge[faces[~lining & ~faces_in(rig, region(rig, "eyelid"))].unique()] = 0
-    upper = region(rig, "eyelid_upper").float()
-    strength = edge * torch.lerp(torch.tensor(0.25), torch.tensor(0.6), upper)
-    return 1 - chart.interpolate(strength[:, None], faces)[:, 0].square() / strength.max().clamp_min(1e-6)
 
 
 def _inside(rig: Rig, chart: Chart, tints: Tints) -> list[tuple[Tensor, Tensor]]:
@@ -213,7 +202,7 @@ def _inside(rig: Rig, chart: Chart, tints: Tints) -> list[tuple[Tensor, Tensor]]
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     eyes = faces_in(rig, region(rig, "eyeball"))
     painted = paint_mouth(rig, chart, masks, tints, rig.regions.get("teeth_gaps"))
-    return painted + ([paint_eyes(rig, chart, eyes, tints)] if eyes.any() else [])
+    return painted + ([paint_eyes(rig, chart, eyes, tints.iris, tints.sclera, tints.iris_size)] if eyes.any() else [])
 
 
 def _mirrored(values: Tensor, chart: Chart, uv: Tensor, known: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from avatar3d.appearance.chart import Chart, build_chart
+from avatar3d.appearance.eyes import EyeReading
 from avatar3d.appearance.finish import finish
-from avatar3d.appearance.inside import DEFAULT_SCLERA, Readings, settle_tints
+from avatar3d.appearance.inside import DEFAULT_SCLERA, FINE, Readings, settle_tints
 from avatar3d.appearance.light import FLOOR, Lighting, shade
 from avatar3d.appearance.regions import region, skin_faces
 from avatar3d.appearance.scan_light import ScanLight, divide_light
@@ -171,7 +172,7 @@ def _read_eyes(scan: Mesh, iris: Tensor | None, light: Tensor | None) -> Reading
     leave of them in a scan's pictures has their hue.
     """
     if iris is None or not torch.isfinite(iris).all():
-        return Readings(iris=[], sclera=[], teeth=[])
+        return Readings(eyes=[], teeth=[])
     level = 1.0 if light is None else shade(torch.tensor([[0.0, 0.0, 1.0]]), light)[0]
 
     def read(at: Tensor) -> Tensor:
@@ -198,7 +199,10 @@ def _read_eyes(scan: Mesh, iris: Tensor | None, light: Tensor | None) -> Reading
         brightness = white[len(white) // 2 :].mean(1).median()
         usual = torch.tensor(DEFAULT_SCLERA)
         whites.append((usual * brightness / usual.mean()).numpy())
-    return Readings(iris=irises, sclera=whites, teeth=[])
+    return Readings(
+        eyes=[EyeReading(openness=0, radius=FINE, iris=a, sclera=b) for a, b in zip(irises, whites, strict=True)],
+        teeth=[],
+    )
 
 
 def _plain(rig: Rig, model: LinearModel, chart: Chart, coarse: Chart) -> TextureSet:
@@ -219,5 +223,5 @@ def _plain(rig: Rig, model: LinearModel, chart: Chart, coarse: Chart) -> Texture
     linear = srgb_to_linear(colours).clamp_min(FLOOR).log()
     fine, low = (c.interpolate(linear, rig.faces.long()) for c in (chart, coarse))
     bake = Bake(coarse=low, confidence=torch.ones(coarse.count), fine=fine, lighting=_no_light(coarse.count))
-    albedo, seen = finish(bake, rig, chart, coarse, mirror=model.mirror, tints=settle_tints(Readings([], [], [])))
+    albedo, seen = finish(bake, rig, chart, coarse, mirror=model.mirror, tints=settle_tints(Readings([], [])))
     return TextureSet(albedo=(albedo * 255).round().byte(), seen=torch.zeros_like(seen, dtype=torch.uint8))

@@ -60,9 +60,15 @@ def candidate_vertices(model: LinearModel, seen: Bool[Tensor, "v"]) -> Bool[Tens
                     out[point] &= loose if i in (0, len(row) - 1) else keep
     for side, name in (("left", "eyeBlinkLeft"), ("right", "eyeBlinkRight")):
         blink = _motion(model, name)
-        if blink is not None:
+        margin = model.regions.get(f"lid_margin_upper_{side}")
+        if margin is not None and (skin & margin).any():
+            # in photographs these points are at the lashes; on lids without any the network sets them up to 2 mm higher
+            for point in points.LIDS_UPPER[side]:
+                out[point] &= margin
+        elif blink is not None:
             for point in points.LIDS_UPPER[side][1:-1]:
                 out[point] &= blink > 0.45
+        if blink is not None:
             for point in points.LIDS_LOWER[side]:
                 out[point] &= blink < 0.35
         ball = model.regions.get(f"eyeball_{side}")

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from avatar3d.models.candidates import candidate_vertices
+from avatar3d.models.iris_landmarks import centred_irises
 from avatar3d.models.linear import LandmarkEmbedding, LinearModel
 from avatar3d.models.views import DEFAULT_VIEWS, Detect, View, ViewConfig, face_box, random_views
 from avatar3d.types.face_points import COUNT, EYE_CORNERS, mirror_points
@@ -269,7 +270,7 @@ def compute_embedding(
     Raises:
         ValueError: the network does not see faces in the pictures.
     """
-    return with_ibug(solve_embedding(model, observe(model, detect, views, seed)))
+    return with_ibug(centred_irises(model, solve_embedding(model, observe(model, detect, views, seed))))
 
 
 @typed

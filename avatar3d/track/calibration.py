@@ -19,7 +19,7 @@ from torch import Tensor
 from avatar3d.data import packaged
 from avatar3d.models.linear import LinearModel
 from avatar3d.track.detections import Detections
-from avatar3d.track.scheme import FACE
+from avatar3d.track.scheme import FACE, IRISES, LIDS
 from avatar3d.types.face_points import COUNT, EYE_CORNERS, mirror_points
 from avatar3d.typing import typed
 
@@ -34,6 +34,9 @@ itself; half of it for other heads (ICT's, drawn alike: surface 0.79 mm with hal
 scanned man: landmarks off by 2.0, 2.3 and 2.1 % of the inter-ocular distance), and faces in profile then keep their
 noses.
 """
+EDGES = (*LIDS, *IRISES)
+"""Landmarks whose error is taken for zero from the front: edges that photographs show and drawn heads, which have no
+lashes, do not."""
 PATH = "track/assets/landmark_calibration.safetensors"
 
 
@@ -110,7 +113,9 @@ def learn(landmarks: Float[Tensor, "t 478 2"], truth: Float[Tensor, "t 478 2"]) 
     calibration = Calibration(mean=mean, axes=axes, error=torch.zeros(0, error.shape[1], dtype=error.dtype))
     F = features(calibration, upright)
     normal = F.mT @ F + RIDGE * torch.eye(F.shape[1], dtype=F.dtype)
-    return replace(calibration, error=torch.linalg.solve(normal, F.mT @ error))
+    error = torch.linalg.solve(normal, F.mT @ error)
+    error[0].view(COUNT, 2)[list(EDGES)] = 0
+    return replace(calibration, error=error)
 
 
 def save_calibration(path: Path, calibration: Calibration) -> None:

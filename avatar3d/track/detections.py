@@ -49,7 +49,7 @@ class Detections:
     spread: Float[Tensor, "t l"] | None = None
     """Standard error of every landmark in pixels, where the detector tells it."""
     scores: Float[Tensor, "t 52"] | None = None
-    """The detector's own coefficients, in ARKit's order, where they are asked for; see `told`."""
+    """The detector's own coefficients, in ARKit's order; NaN where there was no face. See `told`."""
 
     @property
     def seen(self) -> Tensor:

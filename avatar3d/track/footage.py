@@ -12,6 +12,7 @@ from avatar3d.geometry.projection import distort
 from avatar3d.track.detections import Detections, Lens
 from avatar3d.track.look import NewShot, Seen, Sighting, look
 from avatar3d.track.slices import Slices
+from avatar3d.types.arkit import ARKIT_NAMES
 from avatar3d.types.camera import Camera
 from avatar3d.types.capture import Capture
 
@@ -99,6 +100,7 @@ class _Part:
 
     points: Tensor  # [t, 478, 2]
     presence: Tensor  # [t]
+    scores: Tensor  # [t, 52]
     rank: int
 
 
@@ -107,6 +109,7 @@ def _choose(seen: Seen, face: Face, notes: list[str]) -> _Part:
     frames = len(seen.times)
     points = torch.full((frames, 478, 2), torch.nan)
     presence = torch.zeros(frames)
+    scores = torch.full((frames, len(ARKIT_NAMES)), torch.nan)
     bounds = [0, *seen.cuts, frames]
     rank = 0
     for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
@@ -122,10 +125,10 @@ def _choose(seen: Seen, face: Face, notes: list[str]) -> _Part:
                 f"{len(order)} faces in {where}; following {_describe(chosen)}. "
                 f"To choose: --face 0 (largest and steadiest) to {len(order) - 1}, or --face X,Y."
             )
-        for i, p, c in zip(chosen.frames, chosen.points, chosen.presence, strict=True):
+        for k, i in enumerate(chosen.frames):
             if begin <= i < end:
-                points[i], presence[i] = p, c
-    return _Part(points, presence, rank)
+                points[i], presence[i], scores[i] = chosen.points[k], chosen.presence[k], chosen.scores[k]
+    return _Part(points, presence, scores, rank)
 
 
 def _pick(order: list[Sighting], face: Face) -> tuple[Sighting, int]:
@@ -184,6 +187,7 @@ def _join(capture: Capture, seen: list[Seen], parts: list[_Part]) -> Detections:
     return Detections(
         landmarks=torch.cat(points)[order],
         presence=torch.cat([p.presence for p in parts])[order],
+        scores=torch.cat([p.scores for p in parts])[order],
         lenses=lenses,
         camera=camera[order],
         time=times[order],

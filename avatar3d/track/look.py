@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from avatar3d.nets import FaceLandmarker, FaceLandmarks
+from avatar3d.types.arkit import ARKIT_NAMES
 from avatar3d.types.capture import Frame, View
 
 MAX_FACES, MAX_FACES_OF_PHOTOS = 4, 16
@@ -40,10 +41,14 @@ class Sighting:
     points: list[Tensor] = field(default_factory=list)
     presence: list[float] = field(default_factory=list)
     sizes: list[float] = field(default_factory=list)
+    scores: list[Tensor] = field(default_factory=list)
 
-    def add(self, index: int, points: Float[Tensor, "478 2"], presence: float, size: float) -> None:
+    def add(
+        self, index: int, points: Float[Tensor, "478 2"], scores: Float[Tensor, "52"], presence: float, size: float
+    ) -> None:
         self.frames.append(index)
         self.points.append(points)
+        self.scores.append(scores)
         self.presence.append(presence)
         self.sizes.append(size)
 
@@ -66,6 +71,7 @@ class Slice:
     face: Int[Tensor, "n"]
     """Its number."""
     points: Float[Tensor, "n 478 2"]
+    scores: Float[Tensor, "n 52"]
     figures: Float[Tensor, "n 2"]
     """Presence and size."""
     state: dict[str, Tensor]
@@ -93,12 +99,12 @@ class Seen:
         self.sharpness += part.sharpness.tolist()
         figures = part.figures.tolist()
         for n, (index, face) in enumerate(zip(part.frame.tolist(), part.face.tolist(), strict=True)):
-            self.faces.setdefault(face, Sighting()).add(index, part.points[n], *figures[n])
+            self.faces.setdefault(face, Sighting()).add(index, part.points[n], part.scores[n], *figures[n])
 
     def since(self, begin: "Mark", state: dict[str, Tensor], complete: bool) -> Slice:
         """What was added after a mark."""
         rows = [
-            (index, number, s.points[k], s.presence[k], s.sizes[k])
+            (index, number, s.points[k], s.scores[k], s.presence[k], s.sizes[k])
             for number, s in self.faces.items()
             for k, index in enumerate(s.frames)
             if index >= begin.frames
@@ -112,7 +118,8 @@ class Seen:
             frame=torch.tensor([row[0] for row in rows], dtype=torch.int64),
             face=torch.tensor([row[1] for row in rows], dtype=torch.int64),
             points=torch.stack([row[2] for row in rows]) if rows else torch.zeros(0, 478, 2),
-            figures=torch.tensor([row[3:] for row in rows], dtype=torch.float64).reshape(-1, 2),
+            scores=torch.stack([row[3] for row in rows]) if rows else torch.zeros(0, len(ARKIT_NAMES)),
+            figures=torch.tensor([row[4:] for row in rows], dtype=torch.float64).reshape(-1, 2),
             state=state,
             complete=complete,
         )
@@ -143,7 +150,7 @@ class Keeper(Protocol):
 def look(view: View, shots: ShotFinder | None, keeper: Keeper | None, progress: Callable[[int], None] | None) -> Seen:
     """Looks through a view, from where the kept slices end."""
     most = MAX_FACES_OF_PHOTOS if view.kind == "photos" else MAX_FACES
-    net = FaceLandmarker(max_faces=most, blendshapes=False, both_ways=True)
+    net = FaceLandmarker(max_faces=most, both_ways=True)
     out, kept = Seen(view), keeper.kept() if keeper is not None else []
     for part in kept:
         out.add(part)
@@ -162,7 +169,8 @@ def look(view: View, shots: ShotFinder | None, keeper: Keeper | None, progress: 
             found = net.track(frame.image)
         for face in found:
             sighting = out.faces.setdefault(face.id, Sighting())
-            sighting.add(i, face.points[:, :2].clone(), face.presence, face.size)
+            assert face.blendshapes is not None  # the landmarker was asked for them
+            sighting.add(i, face.points[:, :2].clone(), face.blendshapes, face.presence, face.size)
         out.times.append(frame.time)
         if found and i % INSPECT == 0:
             _inspect(frame.image, max(found, key=lambda f: f.size), out)

@@ -12,7 +12,6 @@ from avatar3d.track.look import NewShot
 from avatar3d.track.skin_pictures import pictures_of
 from avatar3d.track.slices import Slices
 from avatar3d.track.solve import track_landmarks
-from avatar3d.track.told import scores_of
 from avatar3d.types.capture import Capture
 from avatar3d.types.track import Track
 from avatar3d.typing import typed
@@ -54,7 +53,7 @@ def track(
     config = config or TrackConfig()
     found = find_face(capture, face=face, new_shot=new_shot, slices=slices, progress=progress, say=say)
     solving = None if progress is None else (lambda share: progress("solve", round(1000 * share), 1000))
-    seen = calibrated(replace(found.detections, scores=scores_of(found.detections.landmarks)), model)
+    seen = calibrated(found.detections, model)
     pictures = pictures_of(capture, found.detections.camera)
     result = track_landmarks(seen, model, config, pictures=pictures, progress=solving)
     words = notes(found, result)

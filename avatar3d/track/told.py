@@ -9,9 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from avatar3d.nets.blendshapes import BlendshapeNet
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
-from avatar3d.typing import typed
 
 SLOPES = {
     "jawOpen": 0.85, "mouthPucker": 0.6, "mouthSmileLeft": 0.8, "mouthSmileRight": 0.8, "mouthUpperUpLeft": 1.1,
@@ -23,16 +21,6 @@ PROFILE, FRONT = 0.25, 0.6
 """Nose to the nearer side of the face over nose to the farther one, up to which the network is not believed, and from
 which it is."""
 NOSE, SIDES = 1, (234, 454)
-
-
-@typed
-def scores_of(landmarks: Float[Tensor, "t 478 2"]) -> Float[Tensor, "t 52"]:
-    """The network's coefficients for faces in pixels; NaN where there is none."""
-    net = BlendshapeNet()
-    out = torch.full((len(landmarks), len(ARKIT_NAMES)), torch.nan)
-    for i in torch.nonzero(torch.isfinite(landmarks).all(2).all(1))[:, 0].tolist():
-        out[i] = net(landmarks[i])
-    return out
 
 
 def believed(landmarks: Float[Tensor, "t l 2"]) -> Float[Tensor, "t"]:

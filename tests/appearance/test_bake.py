@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from avatar3d.appearance.chart import build_chart, mirrored_uv
+from avatar3d.appearance.eyes import eyeball_colour
 from avatar3d.appearance.finish import finish
-from avatar3d.appearance.inside import eyeball_colour, measure_inside, settle_tints
+from avatar3d.appearance.inside import measure_inside, settle_tints
 from avatar3d.appearance.light import weighted_quantile
 from avatar3d.appearance.observe import Picture, cut_out, observe, sample
 from avatar3d.appearance.regions import skin_faces
@@ -130,5 +131,5 @@ def test_an_eye_has_pupil_iris_and_sclera(observations):
     tints = settle_tints(measure_inside(observations, None, torch.ones(9, 3), torch.zeros(9, 3)))
     angle = torch.tensor([0.0, 0.3, 0.9])
     points = 0.012 * torch.stack([angle.sin(), 0 * angle, angle.cos()], 1)
-    pupil, iris, sclera = eyeball_colour(points, torch.zeros(3), 0.012, tints)
+    pupil, iris, sclera = eyeball_colour(points, torch.zeros(3), 0.012, tints.iris, tints.sclera)
     assert pupil.max() < 0.01 and 0.01 < iris.mean() < 0.1 and sclera.mean() > 0.3

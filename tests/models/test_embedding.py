@@ -12,6 +12,7 @@ from avatar3d.geometry.surface import points_on_faces
 from avatar3d.geometry.transform import apply, procrustes
 from avatar3d.models import embedding
 from avatar3d.models.candidates import candidate_vertices
+from avatar3d.models.iris_landmarks import LOW, centred_irises
 from avatar3d.models.landmark_file import save_landmarks, with_landmarks
 from avatar3d.models.views import ViewConfig
 from avatar3d.nets.crop import Square
@@ -151,8 +152,26 @@ def test_candidates_keep_the_lips_apart(head):
     allowed = candidate_vertices(head, torch.ones(len(head.template), dtype=torch.bool))
     upper, lower = allowed[13], allowed[14]
     assert upper.any() and lower.any() and not (upper & lower).any()
+    for side, row in face_points.LIDS_UPPER.items():
+        assert (allowed[list(row)] <= head.regions[f"lid_margin_upper_{side}"]).all()
     eyeball = head.regions["eyeball_left"]
     assert (allowed[473] <= eyeball).all() and not allowed[1][eyeball].any()
+
+
+def test_irises_lie_about_the_middle_of_the_models_own(head):
+    """The network sets them a little low in photographs; where they were learned does not matter."""
+    packaged = head.landmarks["mediapipe478"]
+    low = dataclasses.replace(packaged, faces=packaged.faces.clone(), weights=packaged.weights.clone())
+    low.faces[468:473], low.weights[468:473] = packaged.faces[469], packaged.weights[469]
+    for learned in (packaged, low):
+        found = centred_irises(head, learned)
+        places = points_on_faces(head.template, head.faces, found.faces, found.weights)
+        for side, points in face_points.IRIS.items():
+            own = head.template[head.regions[f"iris_{side}"]]
+            middle, reach = (own.amin(0) + own.amax(0)) / 2, (own.amax(0) - own.amin(0))[1] / 2
+            off = places[points[0], :2] - middle[:2]
+            assert off[0].abs() < 3e-4 and float(off[1] / reach) == pytest.approx(-LOW, abs=0.04)
+    torch.testing.assert_close(found.weights[:468], packaged.weights[:468])
 
 
 def test_files_are_for_one_mesh(head, tmp_path):

@@ -39,6 +39,7 @@ def look(capture, slices=None, progress=None, said=None):
 def same(a, b):
     torch.testing.assert_close(a.detections.landmarks, b.detections.landmarks, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(a.detections.presence, b.detections.presence, rtol=0, atol=0)
+    torch.testing.assert_close(a.detections.scores, b.detections.scores, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(a.detections.time, b.detections.time, rtol=0, atol=0)
     assert a.detections.cuts == b.detections.cuts and a.notes == b.notes and a.faces == b.faces
     assert (a.light, a.sharpness) == (b.light, b.sharpness)

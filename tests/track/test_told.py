@@ -13,7 +13,7 @@ from avatar3d.track.detections import Detections, Lens, observations
 from avatar3d.track.footage import find_face
 from avatar3d.track.observe import State
 from avatar3d.track.problem import make_problem
-from avatar3d.track.told import SLOPES, believed, scores_of, slopes
+from avatar3d.track.told import SLOPES, believed, slopes
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
 
 JAW, SMILE = ARKIT_INDEX["jawOpen"], ARKIT_INDEX["mouthSmileLeft"]
@@ -21,8 +21,7 @@ JAW, SMILE = ARKIT_INDEX["jawOpen"], ARKIT_INDEX["mouthSmileLeft"]
 
 @pytest.fixture(scope="module")
 def demo():
-    found = find_face(open_capture(demo_clip())).detections
-    return replace(found, scores=scores_of(found.landmarks))
+    return find_face(open_capture(demo_clip())).detections
 
 
 def some(landmarks, scores=None):
@@ -75,8 +74,7 @@ def test_profiles_and_missing_faces_are_not_asked(demo):
     turned[:, 234] = nose + 0.1 * (turned[:, 234] - nose)
     assert believed(facing) == 1 and believed(turned) == 0
     gone = torch.full_like(facing, torch.nan)
-    scores = scores_of(torch.cat([facing, gone]))
-    assert torch.isfinite(scores[0]).all() and scores[1].isnan().all()
+    scores = torch.stack([demo.scores[0], torch.full((52,), torch.nan)])
     obs = observations(some(torch.cat([facing, gone]), scores), minimum=0.5)
     assert obs.trust.tolist() == [1, 0] and torch.isfinite(obs.scores).all()
     assert observations(some(facing), minimum=0.5).trust.tolist() == [0]

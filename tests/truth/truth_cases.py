@@ -20,7 +20,6 @@ from avatar3d.render import render_mesh
 from avatar3d.render.shading import ambient_light, directional_light
 from avatar3d.track import Detections, Lens, TrackConfig, track_landmarks
 from avatar3d.track.calibration import calibrated
-from avatar3d.track.told import scores_of
 from avatar3d.types.track import Track
 
 
@@ -132,11 +131,12 @@ def pictures(model: LinearModel, clip: SyntheticClip, seed: int, batch: int = 8)
 
 def detect(clip: SyntheticClip, images: list[Tensor]) -> Detections:
     """What the packaged networks see in pictures of a clip, as the tracker is given it."""
-    net = FaceLandmarker(blendshapes=False, both_ways=True)
+    net = FaceLandmarker(both_ways=True)
     points = torch.full((len(images), 478, 2), torch.nan)
-    presence = torch.zeros(len(images))
+    presence, scores = torch.zeros(len(images)), torch.full((len(images), 52), torch.nan)
     for i, image in enumerate(images):
         faces = net.track(image.numpy())
         if faces:
             points[i], presence[i] = faces[0].points[:, :2], faces[0].presence
-    return calibrated(replace(detections(clip, points, presence), scores=scores_of(points)), models.load("head"))
+            scores[i] = faces[0].blendshapes
+    return calibrated(replace(detections(clip, points, presence), scores=scores), models.load("head"))
