@@ -31,6 +31,8 @@ HELD = 0.25e-3  # metres: how far landmarks may move across the line of sight
 HELD_DEPTH = 1.5e-3  # and along it
 SURE = 0.02  # residual of a landmark's embedding, of the inter-ocular distance, up to which it holds fully
 LARGEST = 0.024  # metres, of the free-form residual
+VOLUME_SIGMA = (0.015, 0.015)  # metres: of hair all around, and of what it is thicker on top
+THICKEST = 0.04  # metres
 HAIR = 0.88  # of a hairstyle's outline is given to the head: its tips are thin
 INWARD = 0.012  # metres: a scalp that seems this much smaller is a hairline
 
@@ -62,20 +64,25 @@ def refine_shape(pictures: list[Picture], track: Track, model: LinearModel, *, r
         identity_now = torch.cat([identity_now, torch.zeros(k - len(identity_now))])
     offsets = torch.zeros_like(model.template) if track.offsets is None else track.offsets.float().clone()
     start = identity_now.clone()
-    for _ in range(rounds):
+    for turn in range(rounds):
         now = replace(track, identity=identity_now, offsets=offsets)
         rig = build_rig(model, identity_now, offsets)
         rows = _observe(pictures, now, model, rig)
         if len(rows.distance) < 60:
             return track
+        if turn == 0:
+            offsets = offsets + _hair_volume(rows, rig)
+            volume = offsets.clone()
+            rig = build_rig(model, identity_now, offsets)
+            rows = _observe(pictures, replace(track, identity=identity_now, offsets=offsets), model, rig)
         step = _identity_step(rows, model, identity_now, start, rig)
         identity_now = identity_now + step
         moved = torch.einsum("k,kvc->vc", step, model.identity_basis)
         gone = (_at(moved, rows) * rows.direction).sum(1)
         rows = replace(rows, distance=rows.distance - gone)
-        offsets = offsets + _free_step(rows, model, rig, offsets)
-        size = offsets.norm(dim=1, keepdim=True)
-        offsets = offsets * (LARGEST * torch.tanh(size / LARGEST) / size.clamp_min(1e-9))
+        free = offsets - volume + _free_step(rows, model, rig, offsets - volume)
+        size = free.norm(dim=1, keepdim=True)
+        offsets = volume + free * (LARGEST * torch.tanh(size / LARGEST) / size.clamp_min(1e-9))
     return replace(track, identity=identity_now, offsets=offsets)
 
 
@@ -140,6 +147,43 @@ def _plausible(inside: Tensor, hair: Tensor, tone: Tensor) -> Tensor:
     usual = log[hair].median(0).values
     alike = (log - usual).abs().mean(1) < 0.9
     return torch.where(hair, skin | alike, skin).float()
+
+
+def _hair_volume(rows: _Rows, rig: Rig) -> Tensor:
+    """Displacement of the scalp along its normals by what its outline stands off, alike all around and more upwards.
+
+    Hair is about as thick where no outline shows it: without this a head seen from the front grows upwards alone.
+    """
+    faces, points = rig.faces.long(), rig.neutral.float()
+    normal = vertex_normals(points, faces)
+    share = _softened(hairy(rig), faces)
+    share = torch.where(region(rig, "ear") & ~hairy(rig), 0.0, share)
+    around = normal * share[:, None]
+    upwards = around * normal[:, 1:2].clamp_min(0)
+    own = (share[rows.corners] * rows.weights).sum(1)
+    if int((own > 0.5).sum()) < 20:
+        return torch.zeros_like(points)
+    A = torch.stack([(_at(field, rows) * rows.direction).sum(1) for field in (around, upwards)], 1).double()
+    wanted, base = rows.distance.double(), (rows.certainty * own).double()
+    x = torch.zeros(2, dtype=torch.float64)
+    prior = torch.tensor(VOLUME_SIGMA, dtype=torch.float64) ** -2
+    for _ in range(8):
+        off = wanted - A @ x
+        w = DISCOUNT * base / (1 + (off / (3 * SIGMA)).square()) / SIGMA**2
+        x = torch.linalg.solve(A.T @ (A * w[:, None]) + prior.diag(), A.T @ (w * wanted))
+    thickness = (x[0] + x[1] * normal[:, 1].clamp_min(0)).clamp(0, THICKEST).float()
+    return around * thickness[:, None]
+
+
+def _softened(mask: Tensor, faces: Tensor, times: int = 6) -> Tensor:
+    """A mask of vertices that fades over some edges on either side of its border."""
+    e = edges(faces)
+    both = torch.cat([e, e.flip(1)])
+    count = torch.zeros(len(mask)).index_add_(0, both[:, 0], torch.ones(len(both))).clamp_min(1)
+    out = mask.float()
+    for _ in range(times):
+        out = 0.5 * out + 0.5 * torch.zeros(len(mask)).index_add_(0, both[:, 0], out[both[:, 1]]) / count
+    return out
 
 
 def _identity_step(rows: _Rows, model: LinearModel, now: Tensor, start: Tensor, rig: Rig) -> Tensor:
