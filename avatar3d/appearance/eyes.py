@@ -23,6 +23,8 @@ SMALL, LARGE, TOO_WIDE = 12.0, 24.0, 1.08
 """Radii in pixels up to which the network's irises are too wide by that factor, and from which they are right."""
 LID_SHADE, LID_REACH = 0.45, 4.5e-3
 """Share of the light that an upper lid takes from the eyeball at its edge, and how far below it that ends, metres."""
+HANGING, HANGING_REACH = 0.85, (0.2e-3, 1.5e-3)
+"""The same for lashes that hang before the eyeball."""
 LASHES = (0.012, 0.010, 0.009)
 UPPER_EDGE, LOWER_EDGE = (0.6e-3, 2.8e-3), (0.0, 1.0e-3)
 """Metres from a lid's edge to where lashes are dense and, for the darkest ones, to where they end."""
@@ -168,7 +170,13 @@ def eyeball_colour(
 
 
 def paint_eyes(
-    rig: Rig, chart: Chart, face_mask: Tensor, iris: Tensor, sclera: Tensor, iris_size: float | None = None
+    rig: Rig,
+    chart: Chart,
+    face_mask: Tensor,
+    iris: Tensor,
+    sclera: Tensor,
+    iris_size: float | None = None,
+    lashes: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Texels (indices into the chart) and linear colours of the eyeballs.
 
@@ -179,6 +187,7 @@ def paint_eyes(
         iris: Its colour.
         sclera: Its colour.
         iris_size: Radius of an iris over the distance of the eyes; None for `IRIS_RADIUS`.
+        lashes: How dark they are, 0..1.
     """
     faces = rig.faces.long()
     pick = chart.of_faces(face_mask)
@@ -196,18 +205,20 @@ def paint_eyes(
     for side, (centre, radius) in balls.items():
         mine = position[:, 0] * (1 if side == "left" else -1) > 0
         colour[mine] = eyeball_colour(position[mine], centre, radius, iris, sclera, size)
-        colour[mine] *= _under_lid(rig, side, position[mine])[:, None]
+        colour[mine] *= _under_lid(rig, side, position[mine], lashes)[:, None]
     return pick, colour
 
 
-def _under_lid(rig: Rig, side: str, position: Tensor) -> Tensor:
-    """Share of the light that the upper lid leaves to points of an eyeball: renderers cast no shadow there."""
+def _under_lid(rig: Rig, side: str, position: Tensor, lashes: float) -> Tensor:
+    """Share of the light that the upper lid and lashes that hang from it leave to points of an eyeball: renderers cast
+    no shadow there."""
     rim = _rim(rig, f"lid_margin_upper_{side}")
     if rim is None:
         return torch.ones(len(position))
     edge = np.interp(position[:, 0].numpy(), rim[:, 0].numpy(), rim[:, 1].numpy())
     below = torch.from_numpy(edge).float() - position[:, 1]
-    return 1 - LID_SHADE * (1 - _step(below, 0.0, LID_REACH))
+    hanging = 1 - HANGING * lashes * (1 - _step(below, *HANGING_REACH))
+    return hanging * (1 - LID_SHADE * (1 - _step(below, 0.0, LID_REACH)))
 
 
 def _rim(rig: Rig, name: str) -> Tensor | None:

@@ -202,7 +202,9 @@ def _inside(rig: Rig, chart: Chart, tints: Tints) -> list[tuple[Tensor, Tensor]]
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     eyes = faces_in(rig, region(rig, "eyeball"))
     painted = paint_mouth(rig, chart, masks, tints, rig.regions.get("teeth_gaps"))
-    return painted + ([paint_eyes(rig, chart, eyes, tints.iris, tints.sclera, tints.iris_size)] if eyes.any() else [])
+    return painted + (
+        [paint_eyes(rig, chart, eyes, tints.iris, tints.sclera, tints.iris_size, tints.lashes)] if eyes.any() else []
+    )
 
 
 def _mirrored(values: Tensor, chart: Chart, uv: Tensor, known: Tensor) -> Tensor:
