@@ -51,7 +51,7 @@ def test_the_packaged_error_is_small_and_bounded(seen):
     points = seen.landmarks
     unit = (points[:, 33] - points[:, 263]).norm(dim=1).max()
     away = (correct(calibration, points) - points).norm(dim=-1) / unit
-    assert 0.003 < float(away.mean()) < 0.03 and float(away.flatten().quantile(0.99)) < 0.12
+    assert 0.003 < float(away.mean()) < 0.03 and float(away.flatten().quantile(0.99)) < 0.13
     squeezed = points * torch.tensor([0.1, 1.0])
     assert float((correct(calibration, squeezed) - squeezed).norm(dim=-1).max() / unit) < 0.4
 
