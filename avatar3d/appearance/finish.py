@@ -19,6 +19,8 @@ from avatar3d.appearance.texture import Bake, blur, coarse_uv, smooth_fill
 from avatar3d.geometry.colour import linear_to_srgb
 from avatar3d.types import Rig
 
+STRANDS = 0.3  # of log brightness, standard deviation about
+OF_HAIR = 0.6  # of what is seen of a scalp, the darker ones, tells the colour of the rest
 RED_GREEN = (0.5, 0.88)
 GREEN_BLUE = (0.15, 0.6)
 SCLERA = 0.30  # linear brightness of the whites between the lids in good light
@@ -121,11 +123,15 @@ def _like_the_rest(bake: Bake, scalp: Tensor, tone: Tensor) -> Tensor:
 
 
 def _scalp_tone(bake: Bake, confidence: Tensor, scalp: Tensor, tone: Tensor) -> Tensor:
-    """Log colour of the seen scalp, hair or skin; the skin's where too little was seen."""
+    """Log colour of the seen scalp, hair or skin; the skin's where too little was seen.
+
+    Its brighter texels do not count: skin along the hairline, and tips before a wall.
+    """
     seen = scalp & (confidence > 0.2)
     if seen.sum() < 12:
         return tone
-    return bake.coarse[seen].median(0).values
+    brightness = bake.coarse.mean(1)
+    return bake.coarse[seen & (brightness <= brightness[seen].quantile(OF_HAIR))].median(0).values
 
 
 def finish(
@@ -182,6 +188,7 @@ def finish(
     uv, known = mirrored_uv(chart, rig, mirror)
     other = _mirrored(torch.cat([detail * sure_fine[:, None], sure_fine[:, None]], 1), chart, uv, known)
     grain = _grain(detail, sure_fine, rig, chart, scalp_faces, skin)
+    grain = grain + _strands(rig, chart, scalp_faces, float(tone.mean() - hair.mean()))[:, None]
     unseen = other[:, 3:] * other[:, :3] / other[:, 3:].clamp_min(1e-3) + (1 - other[:, 3:]) * grain
     detail = sure_fine[:, None] * detail + (1 - sure_fine[:, None]) * unseen
     linear = (up[:, 3:6] + detail).exp()
@@ -213,17 +220,38 @@ def _mirrored(values: Tensor, chart: Chart, uv: Tensor, known: Tensor) -> Tensor
     return bilinear(chart.image(values), pixels) * known[:, None]
 
 
+def _strands(rig: Rig, chart: Chart, scalp: Tensor, darker: float) -> Tensor:
+    """Log brightness of strands that fall from the crown, where hair tells itself from skin by so much."""
+    out = torch.zeros(chart.count)
+    share = STRANDS * min(1.0, max(0.0, darker - 0.5))
+    pick = chart.of_faces(scalp)
+    if share == 0 or not len(pick):
+        return out
+    points = rig.neutral.float()
+    place = chart.interpolate(points, rig.faces.long(), pick) - points[hairy(rig)].mean(0)
+    around = torch.atan2(place[:, 0], -place[:, 2])
+    down = torch.atan2(place[:, [0, 2]].norm(dim=1), place[:, 1])
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.randint(24, 180, (48,), generator=generator).float()
+    drift, phase = 8 * torch.randn(48, generator=generator), 6.283 * torch.rand(48, generator=generator)
+    waves = torch.cos(around[:, None] * counts + down[:, None] * drift + phase)
+    fade = (down / 0.4).clamp_max(1)  # the waves meet at the crown
+    out[pick] = share * fade * waves.mean(1) * 48**0.5
+    return out
+
+
 def _grain(detail: Tensor, sure: Tensor, rig: Rig, chart: Chart, scalp: Tensor, skin: Tensor) -> Tensor:
     """Synthetic detail: noise like a seen patch of skin, and of the scalp where there is one."""
-    size = max(16, PATCH * chart.size // 1024)
     out = torch.zeros_like(detail)
     smooth = faces_in(rig, region(rig, "cheek", "forehead"))
     for mask, model in ((skin & ~scalp, smooth), (scalp, scalp)):
         texels, from_texels = mask[chart.face.long()], model[chart.face.long()]
-        corner = best_patch(chart.image((from_texels & (sure > 0.8)).float()) > 0, size)
-        if corner is None:
+        seen = chart.image((from_texels & (sure > 0.8)).float()) > 0
+        sizes = (max(16, int(share * PATCH * chart.size / 1024)) for share in (1, 0.75, 0.5, 0.3))
+        found = next(((corner, size) for size in sizes if (corner := best_patch(seen, size)) is not None), None)
+        if found is None:
             continue
-        y, x = corner
+        (y, x), size = found
         patch = chart.image(detail)[y : y + size, x : x + size]
         patch = patch - blur(patch, size / 16)
         # robust against a mole or an edge of hair in the patch
