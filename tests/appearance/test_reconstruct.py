@@ -9,14 +9,19 @@ import torch
 
 from avatar3d import models, storage
 from avatar3d.appearance import reconstruct
+from avatar3d.appearance.chart import build_chart
+from avatar3d.appearance.finish import _scalp_tone, _strands
+from avatar3d.appearance.layout import in_one_texture
 from avatar3d.appearance.observe import choose_frames, posed_vertices
 from avatar3d.appearance.reconstruct import take_pictures
 from avatar3d.appearance.regions import faces_in, hairy, region
-from avatar3d.appearance.shape import refine_shape
+from avatar3d.appearance.shape import _softened, refine_shape
 from avatar3d.appearance.silhouette import contour_points
+from avatar3d.appearance.texture import Bake
 from avatar3d.capture import open_capture
 from avatar3d.errors import TrackingError
 from avatar3d.geometry.colour import linear_to_srgb, srgb_to_linear
+from avatar3d.geometry.surface import vertex_normals
 from avatar3d.render import render_mesh
 from avatar3d.types import Avatar, Camera, Track
 
@@ -160,6 +165,39 @@ def test_the_cranium_follows_the_outline_and_landmarks_stay(model):
     at = lambda v: (v[model.faces[e.faces.long()].long()] * e.weights[..., None]).sum(1)  # noqa: E731
     moved = (at(reached.neutral) - at(start))[:, :2].norm(dim=1)
     assert moved.median() < 0.5e-3 and moved.quantile(0.95) < 2e-3
+
+
+def test_hair_seen_from_the_front_is_as_thick_behind(model):
+    """Hair of 15 mm all around; only views from the front show it."""
+    rig = models.build_rig(model, torch.zeros(1))
+    hair = 0.015 * _softened(hairy(rig), rig.faces.long())
+    volume = hair[:, None] * vertex_normals(rig.neutral, rig.faces.long())
+    start = make_track(model, torch.zeros(model.identity_basis.shape[0]), yaws=(-0.1, 0.0, 0.1))
+    capture = open_capture(footage(model, replace(start, offsets=volume)), fps=25.0)
+    got = refine_shape(take_pictures(capture, start, model, 3, 0, None), start, model)
+    reached = models.build_rig(model, got.identity, got.offsets).neutral
+    back = hairy(rig) & (rig.neutral[:, 2] < rig.neutral[hairy(rig), 2].quantile(0.1))
+    behind = (rig.neutral - reached)[back, 2].median()
+    assert 0.5 * 0.015 < behind < 1.6 * 0.015
+    assert got.identity.norm() < 3  # the skull did not grow for it
+    ears = region(rig, "ear_left") & ~hairy(rig)
+    assert (reached - rig.neutral)[ears].norm(dim=1).median() < 4e-3
+
+
+def test_hair_that_nobody_saw_has_strands_and_skin_has_none(model):
+    rig = in_one_texture(models.build_rig(model, torch.zeros(1)))
+    chart, scalp = build_chart(rig, 256), faces_in(rig, hairy(rig))
+    dark, bald = (_strands(rig, chart, scalp, darker) for darker in (2.5, 0.3))
+    assert not bald.any() and not dark[~scalp[chart.face.long()]].any()
+    inside = dark[chart.of_faces(scalp)]
+    assert 0.15 < inside.std() < 0.6 and inside.abs().mean() < 1
+
+
+def test_the_colour_of_hair_is_not_that_of_the_hairline():
+    seen = torch.tensor([-4.0] * 55 + [-1.0] * 45)[:, None].expand(100, 3)
+    bake = Bake(coarse=seen, confidence=torch.ones(100), fine=seen, lighting=None)  # type: ignore[arg-type]
+    scalp = torch.ones(100, dtype=torch.bool)
+    assert (_scalp_tone(bake, bake.confidence, scalp, torch.full((3,), -1.0)) == -4).all()
 
 
 def test_chosen_frames_differ_and_can_be_used(model):
