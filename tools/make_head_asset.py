@@ -22,6 +22,7 @@ import torch
 from head_asset import atlas, expressions, eyes, identity, regions, rig, source, topology
 from head_asset.teeth import COLUMNS
 from safetensors.numpy import save_file
+from scipy.spatial import KDTree
 
 from avatar3d.models.lids import close_lids
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES
@@ -57,6 +58,19 @@ SMILE_EDGE = ((0, 0.8), (6, 1.4), (11, 1.6), (15, 1.1), (19, 0.7), (25, 0.0))
 """How much further up the lower lip's inner edge goes, mm by distance from the midline: closed lips stay closed."""
 SMILE_CHEEK = (1.6, 0.5, 1.4)
 """The same of the cheeks, in their middle."""
+BROW_RAISE = (8.5e-3, 8.0e-3)
+"""Metres by which inner and outer brows rise: upstream's rise 3 to 5 mm, their lower edge most, and leave the forehead
+where it is. Those that coefficients are made for rise by 10 to 11 mm (ARKit's reference), people's by up to 10."""
+BROW_LINE = ((0, 58), (14, 60.5), (29, 64), (41, 64), (50, 61.5), (56, 56.5), (65, 52))
+"""Height of the brows by distance from the midline, mm."""
+BROW_HEIGHT = (
+    (-24, 0), (-14, 0.3), (-6, 0.85), (0, 1), (6, 1), (15, 0.82), (25, 0.58), (35, 0.32), (44, 0.1), (50, 0)
+)  # fmt: skip
+"""Share of a brow's rise in the skin so much above it, mm."""
+BROW_INNER = ((0, 0.65), (12, 1), (20, 0.95), (28, 0.65), (36, 0.3), (46, 0.05), (52, 0))
+BROW_OUTER = ((8, 0), (16, 0.1), (26, 0.45), (36, 0.9), (46, 1), (54, 0.8), (62, 0.4), (70, 0))
+"""The same by distance from the midline."""
+FOREHEAD_RADIUS, LID_WITH_GAZE = 0.085, 0.35
 OUT = Path(__file__).resolve().parents[1] / "avatar3d" / "models" / "assets" / "head.safetensors"
 
 
@@ -119,6 +133,35 @@ def wide_smile(shapes: np.ndarray, template: np.ndarray, masks: dict[str, np.nda
     left = np.clip(0.5 + x / 0.012, 0, 1)[:, None]
     shapes[ARKIT_INDEX["mouthSmileLeft"]] += left * change
     shapes[ARKIT_INDEX["mouthSmileRight"]] += (1 - left) * change
+
+
+def raised_brows(shapes: np.ndarray, template: np.ndarray, faces: np.ndarray, masks: dict[str, np.ndarray]) -> None:
+    """Makes raised brows take the forehead along, and looks up the upper lid, in place."""
+    x, y, _ = 1e3 * template.T
+    side = np.abs(x)
+    above = y - np.interp(side, *zip(*BROW_LINE, strict=True))
+    rim = template[masks["lid_margin_upper_left"] | masks["lid_margin_upper_right"]]
+    from_lid = KDTree(rim).query(template)[0]
+    share = np.interp(above, *zip(*BROW_HEIGHT, strict=True)) * np.clip((from_lid - 1e-3) / 9e-3, 0, 1)
+    share = share * np.clip((template[:, 2] - 0.02) / 0.03, 0, 1)
+    share[np.any([masks[n] for n in masks if n.startswith(("eyeball", "eye_socket", "ear"))], 0)] = 0
+    corner = template[faces]
+    normal = np.zeros_like(template)
+    np.add.at(normal, faces, np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])[:, None])
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True).clip(1e-12)
+    up = np.array([0.0, 1.0, 0.0]) - normal * normal[:, 1:2]
+    up /= np.linalg.norm(up, axis=1, keepdims=True).clip(1e-6)
+
+    def slid(way: np.ndarray) -> np.ndarray:
+        """Skin that slides up over the skull by so much, metres."""
+        return way[:, None] * up - (way**2 / (2 * FOREHEAD_RADIUS))[:, None] * normal
+
+    inner = BROW_RAISE[0] * np.interp(side, *zip(*BROW_INNER, strict=True)) * share
+    outer = BROW_RAISE[1] * np.interp(side, *zip(*BROW_OUTER, strict=True)) * share
+    shapes[ARKIT_INDEX["browInnerUp"]] = slid(inner)
+    for name, mine in (("Left", x > 0), ("Right", x < 0)):
+        shapes[ARKIT_INDEX[f"browOuterUp{name}"]] = slid(np.where(mine, outer, 0))
+        shapes[ARKIT_INDEX[f"eyeLookUp{name}"]] += LID_WITH_GAZE * shapes[ARKIT_INDEX[f"eyeWide{name}"]]
 
 
 def lower_teeth(basis: np.ndarray, template: np.ndarray, masks: dict[str, np.ndarray]) -> None:
@@ -228,6 +271,7 @@ def main() -> None:
     }
     template = mean.astype(np.float32)
     template[masks["teeth_upper"] | masks["gums_upper"]] += np.float32(UPPER_TEETH)
+    raised_brows(shapes, template, mesh.faces, masks)
     wide_smile(shapes, template, masks)
     round_lip(shapes, template, masks)
     shapes = shapes.astype(np.float16)
