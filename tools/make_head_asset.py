@@ -70,6 +70,8 @@ BROW_HEIGHT = (
 BROW_INNER = ((0, 0.65), (12, 1), (20, 0.95), (28, 0.65), (36, 0.3), (46, 0.05), (52, 0))
 BROW_OUTER = ((8, 0), (16, 0.1), (26, 0.45), (36, 0.9), (46, 1), (54, 0.8), (62, 0.4), (70, 0))
 """The same by distance from the midline."""
+STILL = 1.2e-3
+"""Metres; skin that brows move by more is not the skull's."""
 FOREHEAD_RADIUS, LID_WITH_GAZE = 0.085, 0.35
 OUT = Path(__file__).resolve().parents[1] / "avatar3d" / "models" / "assets" / "head.safetensors"
 
@@ -159,8 +161,10 @@ def raised_brows(shapes: np.ndarray, template: np.ndarray, faces: np.ndarray, ma
     inner = BROW_RAISE[0] * np.interp(side, *zip(*BROW_INNER, strict=True)) * share
     outer = BROW_RAISE[1] * np.interp(side, *zip(*BROW_OUTER, strict=True)) * share
     shapes[ARKIT_INDEX["browInnerUp"]] = slid(inner)
+    masks["skull_attached"] &= np.linalg.norm(shapes[ARKIT_INDEX["browInnerUp"]], axis=1) < STILL
     for name, mine in (("Left", x > 0), ("Right", x < 0)):
         shapes[ARKIT_INDEX[f"browOuterUp{name}"]] = slid(np.where(mine, outer, 0))
+        masks["skull_attached"] &= np.linalg.norm(shapes[ARKIT_INDEX[f"browOuterUp{name}"]], axis=1) < STILL
         shapes[ARKIT_INDEX[f"eyeLookUp{name}"]] += LID_WITH_GAZE * shapes[ARKIT_INDEX[f"eyeWide{name}"]]
 
 

@@ -14,7 +14,7 @@ from avatar3d.geometry.surface import points_on_faces
 from avatar3d.models.head import load_head, read_head
 from avatar3d.models.lids import close_lids
 from avatar3d.models.registry import load
-from avatar3d.ops import rasterize
+from avatar3d.ops import nearest_on_mesh, rasterize
 from avatar3d.types.arkit import ARKIT_INDEX, ARKIT_NAMES, mirrored_name
 
 ASSET = packaged("models/assets/head.safetensors")
@@ -334,3 +334,31 @@ def test_side_teeth_keep_out_of_an_open_mouth(model):
     gaps = model.regions["teeth_gaps"]
     assert not (gaps & ~(model.regions["teeth_upper"] | model.regions["teeth_lower"])).any()
     assert gaps.sum() == 2 * 15 * 4  # both sides of 14 teeth, four vertices of the profile below the gums
+
+
+def test_raised_brows_take_the_forehead_along():
+    """Skin slides over the skull: brows go up by what coefficients are made for, and stay on the forehead."""
+    model = load("head")
+    rest, faces = model.template, model.faces.long()
+    e = model.landmarks["mediapipe478"]
+
+    def moved(name: str) -> torch.Tensor:
+        row = model.expression_basis[model.expression_names.index(name)]
+        return points_on_faces(row, faces, e.faces, e.weights) * 1e3
+
+    inner, outer = moved("browInnerUp"), moved("browOuterUpRight")
+    assert 6 < inner[107, 1] < 10 and 5.5 < outer[63, 1] < 10
+    assert inner[108, 1] > 0.4 * inner[107, 1] and outer[104, 1] > 0.4 * outer[105, 1]  # above the brows
+    assert inner[[159, 386], 1].abs().max() < 0.3  # the lids' edges stay
+    assert outer[386:389].norm(dim=1).max() < 0.3 and inner[152].norm() == 0
+    for name in ("browInnerUp", "browOuterUpLeft"):
+        posed = rest + model.expression_basis[model.expression_names.index(name)]
+        skin = model.regions["forehead"] | model.regions["brows"]
+        assert nearest_on_mesh(posed[skin], rest, faces).distance.quantile(0.95) < 0.8e-3
+
+
+def test_the_upper_lid_goes_up_with_the_gaze(model):
+    for side in ("Left", "Right"):
+        rim = model.regions[f"lid_margin_upper_{side.lower()}"]
+        rise = model.expression_basis[model.expression_names.index(f"eyeLookUp{side}"), rim, 1].mean()
+        assert 1.5e-3 < rise < 3.5e-3
