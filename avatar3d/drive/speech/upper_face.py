@@ -8,7 +8,7 @@ from avatar3d.drive.speech.prosody import ProsodyRow
 from avatar3d.drive.speech.style import Style
 
 BROW_SHAPES = ("browInnerUp", "browOuterUpLeft", "browOuterUpRight", "browDownLeft", "browDownRight")
-_RAISE = np.array([1.0, 0.65, 0.65, 0.0, 0.0])
+_RAISE = np.array([0.65, 0.45, 0.45, 0.0, 0.0])
 _FROWN = np.array([0.0, 0.0, 0.0, 1.0, 1.0])
 _WAITS = 2.5
 """Seconds of speech within which some accent raises the brows."""
