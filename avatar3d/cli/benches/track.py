@@ -76,7 +76,7 @@ def synthetic_detections(model: LinearModel) -> Detections:
 def _first(detections: Detections, frames: int) -> Detections:
     """The first frames with a face, at most so many."""
     index = torch.nonzero(detections.seen)[:frames, 0]
-    part = {name: getattr(detections, name)[index] for name in ("landmarks", "presence", "camera", "time")}
+    part = {name: getattr(detections, name)[index] for name in ("landmarks", "presence", "scores", "camera", "time")}
     return replace(detections, **part, cuts=())
 
 
