@@ -234,9 +234,11 @@ def _strands(rig: Rig, chart: Chart, scalp: Tensor, darker: float) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     counts = torch.randint(24, 180, (48,), generator=generator).float()
     drift, phase = 8 * torch.randn(48, generator=generator), 6.283 * torch.rand(48, generator=generator)
-    waves = torch.cos(around[:, None] * counts + down[:, None] * drift + phase)
+    waves = torch.zeros(len(pick))
+    for wave in zip(counts.tolist(), drift.tolist(), phase.tolist(), strict=True):
+        waves += torch.cos(around * wave[0] + down * wave[1] + wave[2])
     fade = (down / 0.4).clamp_max(1)  # the waves meet at the crown
-    out[pick] = share * fade * waves.mean(1) * 48**0.5
+    out[pick] = share * fade * waves / 48**0.5
     return out
 
 

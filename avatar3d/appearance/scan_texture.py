@@ -14,7 +14,7 @@ from avatar3d.appearance.regions import region, skin_faces
 from avatar3d.appearance.scan_light import ScanLight, divide_light
 from avatar3d.appearance.texture import COARSE, Bake
 from avatar3d.geometry.colour import srgb_to_linear
-from avatar3d.geometry.surface import edges, face_normals, vertex_normals
+from avatar3d.geometry.surface import averaged, face_normals, vertex_normals
 from avatar3d.geometry.transform import apply
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.paint import Palette, paint
@@ -212,14 +212,9 @@ def _plain(rig: Rig, model: LinearModel, chart: Chart, coarse: Chart) -> Texture
     bare = torch.tensor(palette.skin)
     brows = region(rig, "brow")
     colours[brows] = torch.lerp(bare, colours[brows], BROW_SHARE)
-    e = edges(rig.faces.long())
-    both = torch.cat([e, e.flip(1)])
+    faces = rig.faces.long()
     skin = ~region(rig, "eyeball", "teeth", "gum", "tongue", "mouth_cavity", "eye_socket")
-    both = both[skin[both].all(1)]
-    times = torch.zeros(len(colours)).index_add_(0, both[:, 0], torch.ones(len(both)))[:, None].clamp_min(1)
-    for _ in range(3):
-        mean = torch.zeros_like(colours).index_add_(0, both[:, 0], colours[both[:, 1]]) / times
-        colours = torch.where(skin[:, None], 0.5 * colours + 0.5 * mean, colours)
+    colours = torch.where(skin[:, None], averaged(colours, faces[skin[faces].all(1)], 3), colours)
     linear = srgb_to_linear(colours).clamp_min(FLOOR).log()
     fine, low = (c.interpolate(linear, rig.faces.long()) for c in (chart, coarse))
     bake = Bake(coarse=low, confidence=torch.ones(coarse.count), fine=fine, lighting=_no_light(coarse.count))

@@ -18,7 +18,7 @@ from avatar3d.appearance.silhouette import contour_points, likely_skin
 from avatar3d.geometry.colour import srgb_to_linear
 from avatar3d.geometry.projection import project
 from avatar3d.geometry.rotation import rotvec_to_matrix
-from avatar3d.geometry.surface import edges, vertex_normals
+from avatar3d.geometry.surface import averaged, edges, vertex_normals
 from avatar3d.models.linear import LinearModel
 from avatar3d.models.rig import build_rig
 from avatar3d.types import Rig, Track
@@ -33,6 +33,7 @@ SURE = 0.02  # residual of a landmark's embedding, of the inter-ocular distance,
 LARGEST = 0.024  # metres, of the free-form residual
 VOLUME_SIGMA = (0.015, 0.015)  # metres: of hair all around, and of what it is thicker on top
 THICKEST = 0.04  # metres
+FADE = 6  # edges over which hair begins
 HAIR = 0.88  # of a hairstyle's outline is given to the head: its tips are thin
 INWARD = 0.012  # metres: a scalp that seems this much smaller is a hairline
 
@@ -156,7 +157,7 @@ def _hair_volume(rows: _Rows, rig: Rig) -> Tensor:
     """
     faces, points = rig.faces.long(), rig.neutral.float()
     normal = vertex_normals(points, faces)
-    share = _softened(hairy(rig), faces)
+    share = averaged(hairy(rig).float()[:, None], faces, FADE)[:, 0]
     share = torch.where(region(rig, "ear") & ~hairy(rig), 0.0, share)
     around = normal * share[:, None]
     upwards = around * normal[:, 1:2].clamp_min(0)
@@ -173,17 +174,6 @@ def _hair_volume(rows: _Rows, rig: Rig) -> Tensor:
         x = torch.linalg.solve(A.T @ (A * w[:, None]) + prior.diag(), A.T @ (w * wanted))
     thickness = (x[0] + x[1] * normal[:, 1].clamp_min(0)).clamp(0, THICKEST).float()
     return around * thickness[:, None]
-
-
-def _softened(mask: Tensor, faces: Tensor, times: int = 6) -> Tensor:
-    """A mask of vertices that fades over some edges on either side of its border."""
-    e = edges(faces)
-    both = torch.cat([e, e.flip(1)])
-    count = torch.zeros(len(mask)).index_add_(0, both[:, 0], torch.ones(len(both))).clamp_min(1)
-    out = mask.float()
-    for _ in range(times):
-        out = 0.5 * out + 0.5 * torch.zeros(len(mask)).index_add_(0, both[:, 0], out[both[:, 1]]) / count
-    return out
 
 
 def _identity_step(rows: _Rows, model: LinearModel, now: Tensor, start: Tensor, rig: Rig) -> Tensor:

@@ -32,6 +32,18 @@ def edges(faces: Int[Tensor, "f 3"]) -> Int[Tensor, "e 2"]:
 
 
 @typed
+def averaged(values: Float[Tensor, "v c"], faces: Int[Tensor, "f 3"], times: int) -> Float[Tensor, "v c"]:
+    """Values of vertices drawn half-way to the mean of their neighbours', so many times."""
+    e = edges(faces).long()
+    both = torch.cat([e, e.flip(1)])
+    count = torch.zeros(len(values)).index_add_(0, both[:, 0], torch.ones(len(both)))[:, None].clamp_min(1)
+    for _ in range(times):
+        mean = torch.zeros_like(values).index_add_(0, both[:, 0], values[both[:, 1]]) / count
+        values = 0.5 * values + 0.5 * mean
+    return values
+
+
+@typed
 def uniform_laplacian(faces: Int[Tensor, "f 3"], count: int) -> Tensor:
     """Sparse [v, v] umbrella operator: (L x)_i = x_i - mean of its neighbours."""
     e = edges(faces).long()

@@ -1,7 +1,8 @@
 """Where the landmarks of irises lie: about the middle of a model's own.
 
-They are not left where pictures of a model have them. Lids without lashes, whose edge the network takes for higher than
-it is, draw its iris down by a quarter of a radius there, and so every gaze on real footage up by some six degrees.
+They are not left where pictures of a model have them. Drawn lids, whose edge the network takes for higher than it is,
+draw its iris down; by a quarter of a radius before drawn heads had lashes, so that every gaze on real footage went up
+by some six degrees.
 """
 
 from dataclasses import replace
@@ -16,7 +17,8 @@ from avatar3d.types.face_points import IRIS
 from avatar3d.typing import typed
 
 LOW = 0.1
-"""Radii by which the network sets the middle below the pupil's, mean of 20 eyes in photographs (0 to 0.29)."""
+"""Radii by which the network sets the middle below the pupil's: by eye in enlarged photographs and frames, where it is
+between 0 and 0.29 on the dozen of eyes that show it."""
 
 
 @typed

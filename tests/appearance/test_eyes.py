@@ -83,6 +83,12 @@ def test_small_irises_do_not_take_the_hue_of_the_skin():
     assert abs(found - true) < 0.7 * abs(naive - true)
 
 
+def test_eyes_that_are_black_are_read_as_black():
+    image, points = picture(30)
+    for eye in read_eyes(np.zeros_like(image), points, LEVEL):
+        assert (eye.iris == 0).all()
+
+
 def test_closed_eyes_and_eyes_beyond_the_picture_tell_nothing():
     assert read_eyes(*picture(30, opening=0.3), LEVEL) == []
     image, points = picture(30)

@@ -15,13 +15,13 @@ from avatar3d.appearance.layout import in_one_texture
 from avatar3d.appearance.observe import choose_frames, posed_vertices
 from avatar3d.appearance.reconstruct import take_pictures
 from avatar3d.appearance.regions import faces_in, hairy, region
-from avatar3d.appearance.shape import _softened, refine_shape
+from avatar3d.appearance.shape import FADE, refine_shape
 from avatar3d.appearance.silhouette import contour_points
 from avatar3d.appearance.texture import Bake
 from avatar3d.capture import open_capture
 from avatar3d.errors import TrackingError
 from avatar3d.geometry.colour import linear_to_srgb, srgb_to_linear
-from avatar3d.geometry.surface import vertex_normals
+from avatar3d.geometry.surface import averaged, vertex_normals
 from avatar3d.render import render_mesh
 from avatar3d.types import Avatar, Camera, Track
 
@@ -170,8 +170,8 @@ def test_the_cranium_follows_the_outline_and_landmarks_stay(model):
 def test_hair_seen_from_the_front_is_as_thick_behind(model):
     """Hair of 15 mm all around; only views from the front show it."""
     rig = models.build_rig(model, torch.zeros(1))
-    hair = 0.015 * _softened(hairy(rig), rig.faces.long())
-    volume = hair[:, None] * vertex_normals(rig.neutral, rig.faces.long())
+    hair = 0.015 * averaged(hairy(rig).float()[:, None], rig.faces.long(), FADE)
+    volume = hair * vertex_normals(rig.neutral, rig.faces.long())
     start = make_track(model, torch.zeros(model.identity_basis.shape[0]), yaws=(-0.1, 0.0, 0.1))
     capture = open_capture(footage(model, replace(start, offsets=volume)), fps=25.0)
     got = refine_shape(take_pictures(capture, start, model, 3, 0, None), start, model)
